@@ -1,0 +1,5 @@
+"""What every room stands on: validation, random state, linear algebra, catalogue."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
