@@ -35,7 +35,7 @@ def run(case):
     pairs = []
     for repeat in range(case.repeats):
         first, second = (case.ours, case.peer) if repeat % 2 == 0 else (case.peer, case.ours)
-        pairs.append(dict([(first, _measure(first)), (second, _measure(second))]))
+        pairs.append({first: _measure(first), second: _measure(second)})
     ours = [pair[case.ours] for pair in pairs]
     peer = [pair[case.peer] for pair in pairs]
     return {

@@ -10,8 +10,8 @@ __all__ = ["check_random_state", "draw_seed"]
 def check_random_state(random_state=None):
     """Turn `random_state` into a generator of its own.
 
-    Unlike :func:`sklearn.utils.check_random_state`, ``None`` gives fresh entropy instead of NumPy's
-    global generator, so that fitting neither reads nor changes global state.
+    Unlike :func:`sklearn.utils.check_random_state`, ``None`` gives fresh entropy instead of
+    NumPy's global generator, so that fitting neither reads nor changes global state.
 
     Parameters
     ----------
