@@ -1,0 +1,290 @@
+"""Classifiers, regressors and transformers on the bridge."""
+
+import numpy as np
+import torch
+from sklearn.base import (
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    RegressorMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import compute_sample_weight
+from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
+
+from ._bridge import TorchEstimator
+from ._registry import get_registry
+
+__all__ = ["TorchClassifier", "TorchRegressor", "TorchTransformer"]
+
+
+class _Supervised(TorchEstimator):
+    """A network with one output a class or target, and a registered loss."""
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Target.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows; a row of weight zero is as if it were not there.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        return self._fit(X, y, sample_weight)
+
+    def _output(self, module, inputs):
+        return module(*inputs)
+
+    def _loss(self, module, batch):
+        loss = get_registry("loss").resolve(getattr(self, "loss", self._default_loss))
+        reduction = "mean" if batch.weight is None else "none"
+        return loss(self._output(module, batch.inputs), batch.y, reduction=reduction)
+
+
+class TorchClassifier(ClassifierMixin, _Supervised):
+    """Base of the classifiers trained with torch: the module gives one logit a class.
+
+    The target a loss sees is the index of the class. A subclass may have a parameter
+    ``class_weight``. See :class:`TorchEstimator` for the rest.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    """
+
+    _default_loss = "cross_entropy"
+
+    def _encode_target(self, y, weight, *, reset):
+        check_classification_targets(y)
+        if reset and not hasattr(self, "_declared_classes"):
+            self.classes_ = np.unique(y)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs at least two classes; y has one class with "
+                f"positive weight: {self.classes_[0]!r}"
+            )
+        unknown = np.setdiff1d(y, self.classes_)
+        if unknown.size:
+            raise ValueError(f"y has classes unknown to the fitted model: {unknown.tolist()}")
+        if getattr(self, "class_weight", None) is not None:
+            balance = compute_sample_weight(self.class_weight, y)
+            weight = balance if weight is None else weight * balance
+        return np.searchsorted(self.classes_, y), weight
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Make one pass over the given rows, continuing from the present state.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,)
+            Target.
+        classes : array-like of shape (n_classes,), default=None
+            All the classes there will be; required in the first call.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        if _check_partial_fit_first_call(self, classes):
+            self._declared_classes = True
+        try:
+            return self._partial_fit(X, y, sample_weight)
+        finally:
+            vars(self).pop("_declared_classes", None)
+
+    def decision_function(self, X):
+        """Compute the logits.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Logits; with two classes, the log-odds of the second.
+        """
+        logits = self._predict(self._output, X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict_proba(self, X):
+        """Compute class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Probabilities, in the order of ``classes_``.
+        """
+        return self._predict(lambda m, x: torch.softmax(self._output(m, x), dim=1), X)
+
+    def predict(self, X):
+        """Predict class labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            The most probable class of each row.
+        """
+        index = self._predict(lambda m, x: self._output(m, x).argmax(1), X)
+        return self.classes_[index]
+
+    def _validation_score(self, module, data):
+        index = self._output(module, data.inputs).argmax(1)
+        weight = None if data.weight is None else data.weight.cpu()
+        return accuracy_score(data.y.cpu(), index.cpu(), sample_weight=weight)
+
+
+class TorchRegressor(RegressorMixin, _Supervised):
+    """Base of the regressors trained with torch: the module gives one number a target.
+
+    The target is standardised before the loss sees it, and predictions are scaled back. See
+    :class:`TorchEstimator` for the rest.
+
+    Attributes
+    ----------
+    n_outputs_ : int
+        Number of targets.
+    """
+
+    _default_loss = "squared_error"
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def _target_checks(self):
+        return {"y_numeric": True, "multi_output": True}
+
+    def _encode_target(self, y, weight, *, reset):
+        columns = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        if reset:
+            self._y_ndim = np.ndim(y)
+            self.n_outputs_ = columns.shape[1]
+            self.y_mean_ = np.average(columns, axis=0, weights=weight)
+            spread = np.average((columns - self.y_mean_) ** 2, axis=0, weights=weight) ** 0.5
+            self.y_scale_ = np.where(spread > 0, spread, 1.0)
+        elif columns.shape[1] != self.n_outputs_:
+            raise ValueError(f"y has {columns.shape[1]} outputs, fitted with {self.n_outputs_}")
+        return (columns - self.y_mean_) / self.y_scale_, weight
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None):
+        """Make one pass over the given rows, continuing from the present state.
+
+        The scale of the target is that of the first call.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Target.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        return self._partial_fit(X, y, sample_weight)
+
+    def predict(self, X):
+        """Predict the target.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Predictions, in the data type of the network.
+        """
+        output = self._predict(self._output, X)
+        output = (output * self.y_scale_ + self.y_mean_).astype(output.dtype, copy=False)
+        return output[:, 0] if self._y_ndim == 1 else output
+
+    def _validation_score(self, module, data):
+        output = self._output(module, data.inputs)
+        weight = None if data.weight is None else data.weight.cpu()
+        return r2_score(data.y.cpu(), output.cpu(), sample_weight=weight)
+
+
+class TorchTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchEstimator):
+    """Base of the unsupervised transformers trained with torch.
+
+    A subclass provides ``_make_module``, ``_loss``, ``_embed(module, inputs)``, the output of
+    ``transform``, and ``_n_features_out``, its width. See :class:`TorchEstimator` for the rest.
+    """
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _embed(self, module, inputs):
+        return module(*inputs)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None):
+        """Make one pass over the given rows, continuing from the present state.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        return self._partial_fit(X)
+
+    def transform(self, X):
+        """Embed the rows of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+            The embedding.
+        """
+        return self._predict(self._embed, X)
