@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from abc import ABC, abstractmethod
 from numbers import Integral, Real
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from skpapers.utils import check_random_state, draw_seed
+
 from ._callbacks import FlatLoss, Notify, Progress, ScheduleStep, Validation
 from ._data import Batches, Data
 from ._net import Net, weighted_mean
@@ -69,7 +71,7 @@ _TRAINING_DEFAULTS = {
 }
 
 
-class TorchEstimator(BaseEstimator):
+class TorchEstimator(BaseEstimator, ABC):
     """Base of the estimators that are trained with torch.
 
     It owns a skorch net (``net_``) and everything around the training: validation, devices and
@@ -118,6 +120,15 @@ class TorchEstimator(BaseEstimator):
     Notes
     -----
     Draws are made on the CPU and moved, so that a seed means the same on every device.
+
+    Examples
+    --------
+    See :class:`TorchClassifier`, :class:`TorchRegressor` and :class:`TorchTransformer`, which
+    add what a classifier, a regressor and a transformer have in common.
+
+    >>> from skpapers.neural_network import NeuralClassifier, TorchEstimator
+    >>> issubclass(NeuralClassifier, TorchEstimator)
+    True
     """
 
     _training_defaults = {}
@@ -136,11 +147,13 @@ class TorchEstimator(BaseEstimator):
 
     # What a subclass provides or may override.
 
+    @abstractmethod
     def _make_module(self):
-        raise NotImplementedError
+        """Build the network."""
 
+    @abstractmethod
     def _loss(self, module, batch):
-        raise NotImplementedError
+        """Compute the loss of each row of a batch."""
 
     def _parse(self, X, y="no_validation", *, reset):
         X = validate_data(

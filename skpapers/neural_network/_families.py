@@ -61,6 +61,25 @@ class TorchClassifier(ClassifierMixin, _Supervised):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels.
+
+    Examples
+    --------
+    A classifier of your own is a network:
+
+    >>> import torch
+    >>> from sklearn.datasets import load_iris
+    >>> from skpapers.neural_network import TorchClassifier
+    >>> class LogisticRegression(TorchClassifier):
+    ...     def __init__(self, max_epochs=100, lr=0.1, random_state=None):
+    ...         self.max_epochs = max_epochs
+    ...         self.lr = lr
+    ...         self.random_state = random_state
+    ...
+    ...     def _make_module(self):
+    ...         return torch.nn.Linear(self.n_features_in_, len(self.classes_))
+    >>> X, y = load_iris(return_X_y=True)
+    >>> bool(LogisticRegression(random_state=0).fit(X, y).score(X, y) > 0.9)
+    True
     """
 
     _default_loss = "cross_entropy"
@@ -172,6 +191,18 @@ class TorchRegressor(RegressorMixin, _Supervised):
     ----------
     n_outputs_ : int
         Number of targets.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skpapers.neural_network import TorchRegressor
+    >>> class LinearModel(TorchRegressor):
+    ...     def _make_module(self):
+    ...         return torch.nn.Linear(self.n_features_in_, self.n_outputs_)
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> LinearModel().fit(X, y).predict(X).shape
+    (442,)
     """
 
     _default_loss = "squared_error"
@@ -246,6 +277,27 @@ class TorchTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchE
 
     A subclass provides ``_make_module``, ``_loss``, ``_embed(module, inputs)``, the output of
     ``transform``, and ``_n_features_out``, its width. See :class:`TorchEstimator` for the rest.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import load_iris
+    >>> from skpapers.neural_network import TorchTransformer
+    >>> class LinearAutoencoder(TorchTransformer):
+    ...     _n_features_out = 2
+    ...
+    ...     def _make_module(self):
+    ...         encode = torch.nn.Linear(self.n_features_in_, 2)
+    ...         return torch.nn.Sequential(encode, torch.nn.Linear(2, self.n_features_in_))
+    ...
+    ...     def _loss(self, module, batch):
+    ...         return (module(*batch.inputs) - batch.inputs[0]).square().mean(1)
+    ...
+    ...     def _embed(self, module, inputs):
+    ...         return module[0](*inputs)
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> LinearAutoencoder().fit_transform(X).shape
+    (150, 2)
     """
 
     def __sklearn_tags__(self):

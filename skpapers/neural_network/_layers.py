@@ -24,6 +24,12 @@ class ScaledLinear(nn.Linear):
         Standard deviation of the initial weights; biases start at zero.
     multiplier : float, default=1.0
         Factor on the product of weights and input.
+
+    Examples
+    --------
+    >>> from skpapers.neural_network import ScaledLinear
+    >>> ScaledLinear(4, 2, multiplier=0.5).out_features
+    2
     """
 
     def __init__(self, in_features, out_features, std=1.0, multiplier=1.0):
@@ -32,7 +38,13 @@ class ScaledLinear(nn.Linear):
         self.multiplier = multiplier
 
     def init_parameters(self, generator):
-        """Draw the weights from N(0, std**2) and set the biases to zero."""
+        """Draw the weights from N(0, std**2) and set the biases to zero.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+            Source of the draws.
+        """
         self.weight.normal_(std=self.std, generator=generator)
         self.bias.zero_()
 
@@ -73,18 +85,28 @@ def make_mlp(
         Widths of the hidden layers; empty for a linear map.
     n_out : int or None
         Number of outputs; None to end with the last hidden layer.
-    activation, normalization, parametrization : str or callable
-        Registered names, or factories: of a module, of a module given its width, and of a linear
-        layer given ``(n_in, n_out, role)`` with role "input", "hidden" or "output".
+    activation : str or callable, default="relu"
+        Registered name, or a factory of modules.
     activation_params : dict, default=None
         Arguments of the activation.
+    normalization : str or callable, default="none"
+        Registered name, or a function from the width to a module or None.
     dropout : float, default=0.0
         Probability of zeroing a hidden unit.
+    parametrization : str or callable, default="standard"
+        Registered name, or a function from ``(n_in, n_out, role)`` to a linear layer, where role
+        is "input", "hidden" or "output".
 
     Returns
     -------
     torch.nn.Sequential
         The network.
+
+    Examples
+    --------
+    >>> from skpapers.neural_network import make_mlp
+    >>> [type(layer).__name__ for layer in make_mlp(3, (8,), 2, activation="gelu")]
+    ['Linear', 'GELU', 'Linear']
     """
     make_activation = get_registry("activation").resolve(activation)
     make_normalization = get_registry("normalization").resolve(normalization)

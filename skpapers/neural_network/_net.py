@@ -14,7 +14,14 @@ class StopTraining(Exception):
 
 
 class DivergenceError(ValueError, FloatingPointError):
-    """The training loss is no longer finite."""
+    """The training loss is no longer finite.
+
+    Examples
+    --------
+    >>> from skpapers.neural_network import DivergenceError
+    >>> issubclass(DivergenceError, ValueError)
+    True
+    """
 
 
 class Net(NeuralNet):

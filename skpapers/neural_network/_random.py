@@ -11,7 +11,25 @@ __all__ = ["Dropout", "build_module", "initialize", "torch_generator"]
 
 
 def torch_generator(rng):
-    """Return a ``torch.Generator`` on the CPU, seeded by a draw from `rng` (a ``RandomState``)."""
+    """Make a torch generator that is seeded by one draw.
+
+    Parameters
+    ----------
+    rng : numpy.random.RandomState
+        Where the seed is drawn from.
+
+    Returns
+    -------
+    torch.Generator
+        A generator on the CPU.
+
+    Examples
+    --------
+    >>> from skpapers.neural_network import torch_generator
+    >>> from skpapers.utils import check_random_state
+    >>> torch_generator(check_random_state(0)).device
+    device(type='cpu')
+    """
     return torch.Generator().manual_seed(draw_seed(rng))
 
 
@@ -42,7 +60,18 @@ class Dropout(nn.Module):
         self.generator = None
 
     def forward(self, x):
-        """Zero each element with probability `p` and rescale the others, in training mode only."""
+        """Zero each element with probability `p` and rescale the others, in training mode only.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+            Input of any shape.
+
+        Returns
+        -------
+        torch.Tensor
+            Of the same shape.
+        """
         if not self.training or self.p == 0:
             return x
         keep = torch.rand(x.shape, generator=self.generator, dtype=x.dtype) >= self.p
@@ -68,6 +97,16 @@ def build_module(make, generator, dtype=torch.float32):
     -------
     torch.nn.Module
         The module, on the CPU.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skpapers.neural_network import build_module
+    >>> make = lambda: torch.nn.Linear(2, 1)
+    >>> first = build_module(make, torch.Generator().manual_seed(0))
+    >>> second = build_module(make, torch.Generator().manual_seed(0))
+    >>> torch.equal(first.weight, second.weight)
+    True
     """
     with torch.device("meta"):
         module = make()
@@ -94,6 +133,16 @@ def initialize(module, generator):
     ------
     TypeError
         If a submodule owns parameters or buffers and nothing is known about their initialisation.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skpapers.neural_network import initialize
+    >>> norm = torch.nn.BatchNorm1d(2)
+    >>> with torch.no_grad():
+    ...     initialize(norm, torch.Generator())
+    >>> norm.weight.tolist()
+    [1.0, 1.0]
     """
     for layer in module.modules():
         if hasattr(layer, "generator"):

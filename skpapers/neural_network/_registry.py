@@ -21,6 +21,15 @@ class Registry:
     ----------
     kind : str
         What the names stand for, as error messages say it.
+
+    Examples
+    --------
+    >>> from skpapers.neural_network import Registry
+    >>> colours = Registry("colour")
+    >>> colours.register("red", dict)
+    <class 'dict'>
+    >>> colours.resolve("red(hue=0)")()
+    {'hue': 0}
     """
 
     def __init__(self, kind):

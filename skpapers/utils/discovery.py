@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import pkgutil
 
 from sklearn.base import (
     BaseEstimator,
@@ -16,6 +17,7 @@ import skpapers
 
 __all__ = ["all_estimators", "public_symbols", "rooms"]
 
+_NOT_ROOMS = ("structure", "utils")
 _MIXINS = {
     "classifier": ClassifierMixin,
     "regressor": RegressorMixin,
@@ -39,8 +41,8 @@ def rooms():
     >>> "kernel_methods" in rooms()
     True
     """
-    found = (name for name in skpapers.__all__ if inspect.ismodule(getattr(skpapers, name)))
-    return sorted(name for name in found if name not in ("structure", "utils"))
+    packages = (m.name for m in pkgutil.iter_modules(skpapers.__path__) if m.ispkg)
+    return sorted(name for name in packages if name[0] != "_" and name not in _NOT_ROOMS)
 
 
 def public_symbols():
