@@ -1,7 +1,7 @@
 """Choose what this run looks at: ``slow`` test files, or three ``examples``.
 
-Slow tests run for the papers whose files changed of late and for a tenth of the others; which tenth,
-and which examples, moves on with every commit.
+Slow tests run for the papers whose files changed of late and for a tenth of the others; which
+tenth, and which examples, moves on with every commit.
 """
 
 import subprocess

@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from skpapers.utils import check_random_state, draw_seed
 
-from ._callbacks import FlatLoss, Notify, Progress, ScheduleStep, Validation
+from ._callbacks import EpochHook, FlatLoss, Notify, Progress, ScheduleStep, Validation
 from ._data import Batches, Data
 from ._net import Net, weighted_mean
 from ._optimizer import make_optimizer
@@ -94,6 +94,7 @@ class TorchEstimator(BaseEstimator, ABC):
       (the classifier and regressor mixins do);
     - ``_on_fit_begin(module, data)`` for an initialisation that looks at the data, and
       ``_on_fit_end(data)`` for what is computed once training is over;
+    - ``_on_epoch_begin(module, epoch)`` for what changes during training, epochs counted from 0;
     - ``_make_batches(data, generator)`` for batches of another kind;
     - ``_make_optimizer(module)``;
     - ``_validation_score(module, data)`` for early stopping (minus the loss by default).
@@ -172,6 +173,8 @@ class TorchEstimator(BaseEstimator, ABC):
 
     def _encode_target(self, y, weight, *, reset):
         return None, weight
+
+    _on_epoch_begin = None
 
     def _on_fit_begin(self, module, data):
         pass
@@ -300,6 +303,8 @@ class TorchEstimator(BaseEstimator, ABC):
         return FlatLoss(tol, patience if tol else float("inf"))
 
     def _extra_callbacks(self, epochs):
+        if self._on_epoch_begin is not None:
+            yield EpochHook(self._on_epoch_begin)
         name = self._setting("lr_schedule")
         if name is not None and epochs > 1:
             make = get_registry("schedule").resolve(name)

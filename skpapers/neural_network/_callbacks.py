@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from ._net import StopTraining
 
-__all__ = ["FlatLoss", "Notify", "Progress", "ScheduleStep", "Validation"]
+__all__ = ["EpochHook", "FlatLoss", "Notify", "Progress", "ScheduleStep", "Validation"]
 
 
 class FlatLoss(Callback):
@@ -69,6 +69,16 @@ class ScheduleStep(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         self.scheduler.step()
+
+
+class EpochHook(Callback):
+    """Call ``hook(module, epoch)``, with epochs counted from 0, before each epoch."""
+
+    def __init__(self, hook):
+        self.hook = hook
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.hook(net.module_, len(net.history) - 1)
 
 
 class Progress(Callback):

@@ -145,6 +145,8 @@ def initialize(module, generator):
     [1.0, 1.0]
     """
     for layer in module.modules():
+        if isinstance(layer, (nn.ParameterList, nn.ParameterDict)):
+            continue  # initialised by the layer that owns it
         if hasattr(layer, "generator"):
             layer.generator = generator
         if hasattr(layer, "init_parameters"):

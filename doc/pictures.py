@@ -1,0 +1,29 @@
+"""Draw the committed pictures: ``python doc/pictures.py [SLUG ...]``.
+
+Runs the examples and saves the first figure of each as ``doc/pictures/<slug>.png``.
+"""
+
+import runpy
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+ROOT = Path(__file__).parents[1]
+
+
+def draw(path):
+    plt.close("all")
+    runpy.run_path(str(path))
+    figure = plt.figure(plt.get_fignums()[0])
+    slug = path.stem.removeprefix("plot_")
+    figure.savefig(ROOT / f"doc/pictures/{slug}.png", dpi=70, pil_kwargs={"optimize": True})
+
+
+if __name__ == "__main__":
+    for example in sorted(ROOT.glob("examples/*/plot_*.py")):
+        if not sys.argv[1:] or example.stem.removeprefix("plot_") in sys.argv[1:]:
+            draw(example)
