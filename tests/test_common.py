@@ -31,7 +31,7 @@ SMALLER = [cls for cls in ESTIMATORS if hasattr(cls, "_small_params")]
 # Classes on which scikit-learn has fewer than 35 checks, with the reason.
 FEW_CHECKS = {}
 # A check may be skipped for these reasons only: what it needs is not on this machine.
-MISSING = ("cupy", "cuda", "mps", "dpnp", "jax", "ndonnx", "sparse")
+MISSING = ("cupy", "cuda", "mps", "xpu", "dpnp", "jax", "ndonnx", "sparse")
 
 each = pytest.mark.parametrize("cls", ESTIMATORS, ids=lambda cls: cls.__name__)
 

@@ -1,0 +1,13 @@
+from ._stkr import (
+    SpectrallyTransformedKernelClassifier as SpectrallyTransformedKernelClassifier,
+    SpectrallyTransformedKernelRegressor as SpectrallyTransformedKernelRegressor,
+    spectrally_transformed_kernel as spectrally_transformed_kernel,
+)
+from ._distillation_meta import (
+    SelfDistillationClassifier as SelfDistillationClassifier,
+    SelfDistillationRegressor as SelfDistillationRegressor,
+)
+from ._self_distillation import (
+    SelfDistilledKernelRidge as SelfDistilledKernelRidge,
+    optimal_distillation_weight as optimal_distillation_weight,
+)
