@@ -12,7 +12,6 @@ from sklearn.base import (
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils._array_api import (
     _add_to_diagonal,
-    check_same_namespace,
     get_namespace,
     get_namespace_and_device,
     move_to,
@@ -27,6 +26,7 @@ from sklearn.utils.validation import (
 
 from skpapers.utils import (
     check_random_state,
+    check_same_namespace,
     kernel_matrix,
     kernel_product,
     positive_definite_solver,

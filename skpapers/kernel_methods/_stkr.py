@@ -13,7 +13,6 @@ from sklearn.base import (
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils._array_api import (
     _is_numpy_namespace,
-    check_same_namespace,
     get_namespace,
     get_namespace_and_device,
     move_to,
@@ -28,6 +27,7 @@ from sklearn.utils.validation import (
 )
 
 from skpapers.utils import (
+    check_same_namespace,
     encode_partial_labels,
     kernel_matrix,
     kernel_product,

@@ -12,5 +12,6 @@ from ._labels import (
     one_hot as one_hot,
     split_partial_targets as split_partial_targets,
 )
+from ._namespace import check_same_namespace as check_same_namespace
 from ._optional import import_optional as import_optional
 from ._random import check_random_state as check_random_state, draw_seed as draw_seed
