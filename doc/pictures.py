@@ -29,7 +29,7 @@ OVERVIEW = ["svcca", "functorial_clustering", "cosmo", "stkr", "perturbed_stein_
 
 def overview():
     """Put six pictures into one."""
-    figure, axes = plt.subplots(3, 2, figsize=(14, 13.5), layout="constrained")
+    figure, axes = plt.subplots(3, 2, figsize=(14, 9.5), layout="constrained")
     for slug, axis in zip(OVERVIEW, axes.flat):
         axis.imshow(plt.imread(ROOT / f"doc/pictures/{slug}.png"), interpolation="lanczos")
         axis.set_title(slug, fontsize=15, fontweight="bold")

@@ -1,3 +1,13 @@
+from ._augmentations import (
+    image_affine as image_affine,
+    jitter as jitter,
+    mask_features as mask_features,
+    resample_features as resample_features,
+)
+from ._barlow_twins_loss import (
+    barlow_twins_loss as barlow_twins_loss,
+    cross_correlation as cross_correlation,
+)
 from ._bridge import TorchEstimator as TorchEstimator
 from ._families import (
     TorchClassifier as TorchClassifier,
@@ -5,6 +15,7 @@ from ._families import (
     TorchTransformer as TorchTransformer,
 )
 from ._layers import ScaledLinear as ScaledLinear, make_mlp as make_mlp
+from ._mish import Mish as Mish, mish as mish, mish_derivatives as mish_derivatives
 from ._mlp import NeuralClassifier as NeuralClassifier, NeuralRegressor as NeuralRegressor
 from ._net import DivergenceError as DivergenceError
 from ._random import (
@@ -14,3 +25,4 @@ from ._random import (
     torch_generator as torch_generator,
 )
 from ._registry import Registry as Registry, get_registry as get_registry, register as register
+from ._self_supervised import SelfSupervisedTransformer as SelfSupervisedTransformer

@@ -136,15 +136,18 @@ class TorchEstimator(BaseEstimator, ABC):
     _parameter_constraints = {}
 
     def __init_subclass__(cls, **kwargs):
-        """Let a subclass declare only the constraints of its own parameters."""
+        """Let a subclass declare only the defaults and constraints of its own parameters."""
         super().__init_subclass__(**kwargs)
-        cls._training_defaults = {
-            **_TRAINING_DEFAULTS,
-            **{k: v for c in reversed(cls.__mro__) for k, v in _own_defaults(c).items()},
-        }
-        known = {**_TRAINING_CONSTRAINTS, **cls._parameter_constraints}
+        cls._declared_constraints = vars(cls).get("_parameter_constraints", {})
+        known, defaults = dict(_TRAINING_CONSTRAINTS), dict(_TRAINING_DEFAULTS)
+        for base in reversed(cls.__mro__):
+            own = vars(base)
+            known |= own.get("_declared_constraints", own.get("_parameter_constraints", {}))
+            defaults |= own.get("_declared_defaults", own.get("_training_defaults", {}))
         names = inspect.signature(cls.__init__).parameters
         cls._parameter_constraints = {k: v for k, v in known.items() if k in names}
+        cls._declared_defaults = vars(cls).get("_training_defaults", {})
+        cls._training_defaults = defaults
 
     # What a subclass provides or may override.
 
@@ -390,10 +393,6 @@ class TorchEstimator(BaseEstimator, ABC):
     def n_iter_(self):
         """Number of epochs run."""
         return len(self.net_.history)
-
-
-def _own_defaults(cls):
-    return vars(cls).get("_training_defaults", {})
 
 
 def _tensor(x):
