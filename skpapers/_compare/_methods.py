@@ -164,10 +164,14 @@ def _is_mixture(tags):
 
 
 def _is_default(method, problem):
-    """Leave out what says of itself that it does not predict well on plain tables."""
+    """Leave out what says of itself that it predicts poorly on tables, or is made for series,
+    sets or images, as which the rows of a table make no sense.
+    """
     if method.origin == "scikit-learn":
         return True
     tags = get_tags(method.estimator)
+    if tags.input_tags.three_d_array:
+        return False
     poor = [t.poor_score for t in (tags.classifier_tags, tags.regressor_tags) if t is not None]
     n_classes = len(problem.classes)
     binary_only = tags.classifier_tags is not None and not tags.classifier_tags.multi_class

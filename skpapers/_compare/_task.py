@@ -226,7 +226,7 @@ def _check_classes(codes, classes, data):
     if _kind(data.y) == "date":
         raise CompareError(f"the target {data.target!r} holds dates, which are no classes")
     if len(classes) < 2:
-        raise CompareError(f"the target {data.target!r} has one class only: {classes[0]!r}")
+        raise CompareError(f"the target {data.target!r} has one class only: {classes[0]}")
     if 2 * len(classes) > n:
         raise CompareError(
             f"the target {data.target!r} has {len(classes)} different values in {n} rows: "

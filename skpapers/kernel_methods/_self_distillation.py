@@ -250,9 +250,9 @@ class SelfDistilledKernelRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
             return None
         xp, _, device = get_namespace_and_device(X, y)
         sample_weight = move_to(sample_weight, xp=xp, device=device)
-        weights = _check_sample_weight(
-            sample_weight, X, dtype=X.dtype, ensure_non_negative=True, allow_all_zero_weights=False
-        )
+        weights = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+        if not bool(xp.any(weights > 0)):
+            raise ValueError("Sample weights must contain at least one non-zero number.")
         return xp.sqrt(weights)
 
     def _gram(self):

@@ -111,14 +111,15 @@ def test_the_library_s_estimators_are_found_by_their_tags():
         suitable = {
             name
             for name, cls in all_estimators()
-            if cls in CLASSES and is_kind(cls()) and not is_poor(cls())
+            if cls in CLASSES and is_kind(cls()) and not is_no_match_for_tables(cls())
         }
         assert suitable <= {m.name for m in ours}
 
 
-def is_poor(estimator):
+def is_no_match_for_tables(estimator):
     tags = get_tags(estimator)
-    return any(t.poor_score for t in (tags.classifier_tags, tags.regressor_tags) if t is not None)
+    kinds = (tags.classifier_tags, tags.regressor_tags)
+    return tags.input_tags.three_d_array or any(t.poor_score for t in kinds if t is not None)
 
 
 def test_failures_become_rows_and_the_run_goes_on():
@@ -297,9 +298,11 @@ def test_include_and_exclude():
         find_methods(problem, ["SVC"], ["SVC"])
 
 
-def test_poor_on_purpose_is_left_out_unless_named():
+def test_what_is_made_for_other_inputs_is_left_out_unless_named():
     problem = problem_of(*IRIS)
-    poor = {cls.__name__ for cls in CLASSES if is_classifier(cls()) and is_poor(cls())}
+    poor = {
+        cls.__name__ for cls in CLASSES if is_classifier(cls()) and is_no_match_for_tables(cls())
+    }
     assert not poor & names_of(problem)
     for name in poor:
         assert names_of(problem, include=[name]) == {name}
