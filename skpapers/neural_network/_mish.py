@@ -16,9 +16,9 @@ _LOWER, _UPPER = -1e3, 40.0
 
 @register("activation", "mish")
 class Mish(torch.nn.Module):
-    r"""Activation :math:`x \tanh(\log(1 + e^x))`.
+    """Activation ``x * tanh(softplus(x))``, smooth, with a small negative well.
 
-    It is smooth and unbounded above, and dips to -0.309 at -1.192 before it returns to 0, so that
+    It is unbounded above, and dips to -0.309 at -1.192 before it returns to 0, so that
     small negative inputs keep a gradient. It can replace ReLU with all else unchanged.
 
     Parameters
@@ -29,7 +29,7 @@ class Mish(torch.nn.Module):
 
     Notes
     -----
-    Linear in the size of the input, with one tensor kept instead of three. Derivatives of any
+    Linear in the size of the input, with one tensor kept instead of two. Derivatives of any
     order are available, from the closed forms of :func:`mish_derivatives`; forward-mode
     differentiation needs ``memory_efficient=False``.
 
@@ -86,7 +86,7 @@ class Mish(torch.nn.Module):
 
 
 def mish(x):
-    r"""Return :math:`x \tanh(\log(1 + e^x))` of every entry.
+    r"""Return ``x * tanh(softplus(x))`` of every entry.
 
     Parameters
     ----------

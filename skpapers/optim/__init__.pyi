@@ -1,0 +1,1 @@
+from ._lars import LARS as LARS

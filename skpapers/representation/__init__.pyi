@@ -1,0 +1,9 @@
+from ._barlow_twins import (
+    BarlowTwins as BarlowTwins,
+    LARS as LARS,
+    barlow_twins_loss as barlow_twins_loss,
+    image_affine as image_affine,
+    jitter as jitter,
+    mask_features as mask_features,
+    resample_features as resample_features,
+)
