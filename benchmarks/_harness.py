@@ -14,8 +14,23 @@ from typing import Any
 class Case:
     """One comparison.
 
-    `ours` and `peer` take nothing and return a result; `accuracy` (ours) and `peer_accuracy`
-    (the same function, unless given) turn a result into the number that must not suffer.
+    Parameters
+    ----------
+    name, size, peer_name : str
+        What runs, on what, against what: the first columns of the table.
+    ours, peer : callable
+        Take nothing, do the work that is timed, and return a result.
+    accuracy : callable
+        Turns our result into the number that must not suffer for speed.
+    metric : str
+        What that number is.
+    peer_accuracy : callable, default=None
+        The same for the peer's result; None is `accuracy`.
+    repeats : int, default=3
+        Paired repetitions. The ratio is the median of the peer's seconds over ours, so that
+        above 1 ours is the faster.
+    note : str, default=""
+        What a reader must know, printed below the table.
     """
 
     name: str

@@ -1,4 +1,3 @@
-from ._phi_s import HadamardWhitener as HadamardWhitener
-from ._phi_s import MultiTeacherRegressor as MultiTeacherRegressor
-from ._phi_s import PHIStandardScaler as PHIStandardScaler
-from ._phi_s import hadamard_matrix as hadamard_matrix
+from ._hadamard import hadamard_matrix as hadamard_matrix
+from ._multi_teacher import MultiTeacherRegressor as MultiTeacherRegressor
+from ._phi_s import HadamardWhitener as HadamardWhitener, PHIStandardScaler as PHIStandardScaler

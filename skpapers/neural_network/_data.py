@@ -64,8 +64,8 @@ class Batches:
     """Shuffled batches, anew at each iteration.
 
     One permutation an epoch, then views: no row is collated by itself. When one batch holds all
-    rows nothing is shuffled, and a last batch of a single row joins the one before it (a batch
-    norm has no variance to speak of on one row).
+    rows nothing is shuffled, and a last batch of less than an eighth of the others joins the one
+    before it (a batch norm has no statistics to speak of on a few rows).
     """
 
     def __init__(self, data, batch_size, generator, device="cpu", shuffle=True):
@@ -98,8 +98,8 @@ class Batches:
 def _sizes(n_rows, batch_size):
     full, rest = divmod(n_rows, batch_size)
     sizes = [batch_size] * full
-    if rest == 1 and full:
-        sizes[-1] += 1
+    if full and 0 < rest < max(2, batch_size / 8):
+        sizes[-1] += rest
     elif rest:
         sizes.append(rest)
     return sizes

@@ -13,6 +13,8 @@ __all__ = ["Mish", "mish", "mish_derivatives"]
 # its derivatives are constant, to the last digit of float64.
 _LOWER, _UPPER = -1e3, 40.0
 
+_BLOCK = 2**14  # entries of which NumPy's temporaries stay in the cache
+
 
 @register("activation", "mish")
 class Mish(torch.nn.Module):
@@ -34,9 +36,9 @@ class Mish(torch.nn.Module):
     differentiation needs ``memory_efficient=False``.
 
     On standardised digits, with 15 hidden layers, batch normalisation and SGD without momentum,
-    networks with mish are ahead of ReLU, SiLU and GELU; ELU is ahead of mish there, and with
-    momentum the differences vanish. The paper's gains on ImageNet and COCO are out of reach of
-    such data.
+    networks with mish are ahead of ReLU, SiLU and GELU after 5 epochs, by 0.05 to 0.1 of
+    accuracy. After 20 epochs the lead over ReLU is 0.02, and SiLU has caught up. ELU learns as
+    soon. The paper's gains on ImageNet and COCO are out of reach of such data.
 
     References
     ----------
@@ -123,8 +125,7 @@ def mish(x):
     array([-0.3034,  0.    ,  4.9996])
     """
     xp, x, dtype = _as_floats(x)
-    gate, _, _ = _gates(xp, x)
-    return xp.astype(xp.clip(x, min=_LOWER) * gate, dtype, copy=False)  # -inf * 0 would be nan
+    return xp.astype(_in_blocks(_value, xp, x), dtype, copy=False)
 
 
 def mish_derivatives(x, order=1):
@@ -171,20 +172,15 @@ def mish_derivatives(x, order=1):
     --------
     >>> from skpapers.neural_network import mish_derivatives
     >>> mish_derivatives([-1.0, 0.0, 5.0]).round(4)
-    array([0.0592, 0.6   , 1.0004])
+    array([0.0592, 0.6   , 1.0008])
     >>> mish_derivatives(0.0, order=2).round(4)
     np.float64(0.64)
     """
     if order not in (1, 2):
         raise ValueError(f"order must be 1 or 2, got {order!r}")
     xp, x, dtype = _as_floats(x)
-    t, slope, s = _gates(xp, x)
-    x = xp.clip(x, min=_LOWER, max=_UPPER)
-    if order == 1:
-        result = t + x * s * slope
-    else:
-        result = s * slope * (2 + x * (1 - s - 2 * t * s))
-    return xp.astype(result, dtype, copy=False)
+    derivative = _first_derivative if order == 1 else _second_derivative
+    return xp.astype(_in_blocks(derivative, xp, x), dtype, copy=False)
 
 
 def _as_floats(x):
@@ -201,15 +197,44 @@ def _as_floats(x):
     return xp, xp.astype(x, xp.float32) if is_short else x, dtype
 
 
+def _in_blocks(function, xp, x):
+    """Apply an elementwise function, to NumPy arrays piece by piece."""
+    if not isinstance(x, np.ndarray) or x.size <= _BLOCK:
+        return function(xp, x)
+    flat = x.reshape(-1)
+    result = np.empty_like(flat)
+    for start in range(0, flat.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        result[block] = function(xp, flat[block])
+    return result.reshape(x.shape)
+
+
+def _value(xp, x):
+    w = xp.exp(xp.clip(x, min=_LOWER, max=_UPPER))
+    n = w * (w + 2)
+    return xp.clip(x, min=_LOWER) * (n / (n + 2))  # -inf * 0 would be nan
+
+
+def _first_derivative(xp, x):
+    x, t, s, slope = _gates(xp, x)
+    return t + x * s * slope
+
+
+def _second_derivative(xp, x):
+    x, t, s, slope = _gates(xp, x)
+    return s * slope * (2 + x * (1 - s - 2 * t * s))
+
+
 def _gates(xp, x):
-    """The tanh of the softplus, one minus its square, and the logistic function.
+    """x within bounds, the tanh of its softplus, its logistic function, and one minus tanh**2.
 
     All are quotients of positive terms: differences such as 1 - tanh**2 would lose their digits.
     """
-    w = xp.exp(xp.clip(x, min=_LOWER, max=_UPPER))
+    x = xp.clip(x, min=_LOWER, max=_UPPER)
+    w = xp.exp(x)
     n = w * (w + 2)
     slope = 4 * (n + 1) / (n + 2) / (n + 2)  # the square of n + 2 would overflow in float32
-    return n / (n + 2), slope, w / (1 + w)
+    return x, n / (n + 2), w / (1 + w), slope
 
 
 class _LeanMish(torch.autograd.Function):
