@@ -300,14 +300,15 @@ def test_a_tone_is_remembered():
 def test_a_tone_is_remembered_for_five_hundred_steps():
     rng = np.random.RandomState(0)
     (X, y), (X_test, y_test) = early_tone(800, rng), early_tone(200, rng)
-    assert s4d(8).fit(X, y).score(X_test, y_test) >= 0.9
+    assert s4d(5).fit(X, y).score(X_test, y_test) >= 0.9
+    # Poles without frequencies can still learn them, but not as fast.
+    assert damped(s4d(5), X, y).score(X_test, y_test) <= 0.6
 
 
 @pytest.mark.slow
-def test_without_oscillators_or_in_a_recurrent_network_the_tone_is_forgotten():
+def test_a_recurrent_network_forgets_the_tone():
     rng = np.random.RandomState(0)
     (X, y), (X_test, y_test) = early_tone(800, rng), early_tone(200, rng)
-    assert damped(s4d(8), X, y).score(X_test, y_test) <= 0.6
     assert recurrent_accuracy(X, y, X_test, y_test, epochs=3) <= 0.6
 
 
