@@ -26,3 +26,4 @@ from ._random import (
 )
 from ._registry import Registry as Registry, get_registry as get_registry, register as register
 from ._self_supervised import SelfSupervisedTransformer as SelfSupervisedTransformer
+from ._masked_scaler import MaskedScaler as MaskedScaler

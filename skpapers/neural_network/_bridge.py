@@ -97,6 +97,7 @@ class TorchEstimator(BaseEstimator, ABC):
     - ``_on_epoch_begin(module, epoch)`` for what changes during training, epochs counted from 0;
     - ``_make_batches(data, generator)`` for batches of another kind;
     - ``_make_optimizer(module)``;
+    - ``_rows_at_once(inputs)``, how many rows are predicted at a time;
     - ``_validation_score(module, data)`` for early stopping (minus the loss by default).
 
     A subclass declares as ``__init__`` parameters those of the training it wants its users to set
@@ -187,6 +188,9 @@ class TorchEstimator(BaseEstimator, ABC):
 
     def _make_batches(self, data, generator):
         return Batches(data, self._setting("batch_size"), generator, self._device())
+
+    def _rows_at_once(self, inputs):
+        return _PREDICT_ROWS
 
     def _make_optimizer(self, module):
         return make_optimizer(
@@ -308,6 +312,8 @@ class TorchEstimator(BaseEstimator, ABC):
     def _extra_callbacks(self, epochs):
         if self._on_epoch_begin is not None:
             yield EpochHook(self._on_epoch_begin)
+        for group in self.net_.optimizer_.param_groups:  # an earlier schedule has lowered the rate
+            group["lr"] = group.pop("initial_lr", group["lr"])
         name = self._setting("lr_schedule")
         if name is not None and epochs > 1:
             make = get_registry("schedule").resolve(name)
@@ -338,10 +344,11 @@ class TorchEstimator(BaseEstimator, ABC):
         inputs, _ = self._parse(X, reset=False)
         dtype = next(self.module_.parameters()).dtype
         data = Data(tuple(map(_tensor, inputs)))
+        n_rows = self._rows_at_once(inputs)
         with torch.inference_mode():
             pieces = [
                 function(self.module_, tuple(_cast(x, dtype) for x in batch.inputs)).cpu()
-                for batch in Batches(data, _PREDICT_ROWS, None, self._device(), shuffle=False)
+                for batch in Batches(data, n_rows, None, self._device(), shuffle=False)
             ]
         return torch.cat(pieces).numpy()
 

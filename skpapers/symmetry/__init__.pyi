@@ -1,7 +1,7 @@
 from ._deep_sets import (
     DeepSetsClassifier as DeepSetsClassifier,
-    DeepSetsOutlierDetector as DeepSetsOutlierDetector,
     DeepSetsRegressor as DeepSetsRegressor,
-    PermutationEquivariantLinear as PermutationEquivariantLinear,
 )
+from ._odd_element import DeepSetsOutlierDetector as DeepSetsOutlierDetector
 from ._set_expansion import SetExpansionRanker as SetExpansionRanker
+from ._set_layers import PermutationEquivariantLinear as PermutationEquivariantLinear

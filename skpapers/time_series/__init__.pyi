@@ -6,5 +6,5 @@ from ._diagonal_ssm import (
 from ._s4d import (
     S4DClassifier as S4DClassifier,
     S4DRegressor as S4DRegressor,
-    S4DTransformer as S4DTransformer,
 )
+from ._s4d_features import S4DTransformer as S4DTransformer

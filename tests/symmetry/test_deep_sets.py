@@ -17,8 +17,9 @@ from skpapers.symmetry import (
     PermutationEquivariantLinear,
     SetExpansionRanker,
 )
-from skpapers.symmetry._deep_sets import DeepSetsNetwork, make_odd, pool
+from skpapers.symmetry._odd_element import make_odd
 from skpapers.symmetry._set_expansion import draw_pairs, leave_one_out, nth_outside
+from skpapers.symmetry._set_layers import DeepSetsNetwork, pool
 from tests.structure import _kit
 
 RNG = np.random.RandomState(0)

@@ -20,7 +20,7 @@ from skpapers.time_series import (
     s4d_kernel,
 )
 from skpapers.time_series._diagonal_ssm import causal_convolution, hippo_legs
-from skpapers.time_series._s4d import pool_time
+from skpapers.time_series._s4d_network import pool_time
 from tests.structure import _kit
 
 KINDS = ("legs", "inv", "lin", "real")
