@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 from torch.optim import lr_scheduler
 
@@ -22,15 +22,6 @@ from ._registry import register
 __all__ = ["SelfSupervisedTransformer"]
 
 _AUGMENTATIONS = ("resample", "mask", "jitter", "image_affine")
-_CONSTRAINTS = {
-    "n_components": [Interval(Integral, 1, None, closed="left")],
-    "hidden_layer_sizes": ["array-like"],
-    "projector_sizes": ["array-like"],
-    "augmentation": [StrOptions(set(_AUGMENTATIONS)), callable, tuple],
-    "corruption": [Interval(Real, 0, 1, closed="both")],
-    "image_shape": ["array-like", None],
-    "encoder": [nn.Module, None],
-}
 
 
 class SelfSupervisedTransformer(TorchTransformer):
@@ -39,8 +30,8 @@ class SelfSupervisedTransformer(TorchTransformer):
     A subclass provides ``_pair_loss(module, Z1, Z2)``, the loss of the two projections of a batch,
     and declares among its parameters `n_components`, `hidden_layer_sizes`, `projector_sizes`,
     `augmentation`, `corruption`, `image_shape` and `encoder`; it may override
-    ``_make_encoder()``, ``_make_projector(n_in)`` and ``_distort(X, generator)``. Everything is
-    computed in float32. See :class:`TorchTransformer` for the rest.
+    ``_make_encoder()``, ``_make_projector(n_in)`` and ``_distort(X, generator)``. Training is in
+    float32. See :class:`TorchTransformer` for the rest.
 
     Attributes
     ----------
@@ -63,11 +54,15 @@ class SelfSupervisedTransformer(TorchTransformer):
         "dtype": "float32",
     }
 
-    def __init_subclass__(cls, **kwargs):
-        """Add the constraints of the parameters that all self-supervised transformers share."""
-        own = vars(cls).get("_parameter_constraints", {})
-        cls._parameter_constraints = {**_CONSTRAINTS, **own}
-        super().__init_subclass__(**kwargs)
+    _parameter_constraints = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "hidden_layer_sizes": ["array-like"],
+        "projector_sizes": ["array-like"],
+        "augmentation": [StrOptions(set(_AUGMENTATIONS)), callable, tuple],
+        "corruption": [Interval(Real, 0, 1, closed="both")],
+        "image_shape": ["array-like", None],
+        "encoder": [nn.Module, None],
+    }
 
     @abstractmethod
     def _pair_loss(self, module, Z1, Z2):
@@ -106,7 +101,7 @@ class SelfSupervisedTransformer(TorchTransformer):
         ndarray of shape (n_samples, n_components)
             The embedding, in the data type of X.
         """
-        return self._predict(self._embed, X).astype(_float_dtype(X), copy=False)
+        return self._map(self._embed, X)
 
     def project(self, X):
         """Map the rows of X through encoder and projector, to what the loss sees.
@@ -121,8 +116,17 @@ class SelfSupervisedTransformer(TorchTransformer):
         ndarray of shape (n_samples, n_projections)
             The projections, in the data type of X.
         """
-        projections = self._predict(lambda module, inputs: module(*inputs), X)
-        return projections.astype(_float_dtype(X), copy=False)
+        return self._map(lambda module, inputs: module(*inputs), X)
+
+    def _map(self, function, X):
+        """Predict in the precision of X, so that float64 rows do not depend on their batch."""
+        check_is_fitted(self)
+        if _is_float32(X):
+            return self._predict(function, X)
+        module = copy.deepcopy(self.module_).double()
+        return self._predict(
+            lambda _, inputs: function(module, tuple(x.double() for x in inputs)), X
+        )
 
     @property
     def encoder_(self):
@@ -298,7 +302,6 @@ def _warmup_cosine(optimizer, epochs, warmup=10, final=1e-3):
     return lr_scheduler.LambdaLR(optimizer, factor)
 
 
-def _float_dtype(X):
-    """float32 where X is, else float64."""
+def _is_float32(X):
     dtype = X.dtype if hasattr(X, "dtype") else np.asarray(X).dtype
-    return np.float32 if str(dtype).endswith("float32") else np.float64
+    return str(dtype).endswith("float32")

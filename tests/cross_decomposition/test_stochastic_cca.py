@@ -201,7 +201,7 @@ def test_mini_batches_capture_the_correlations_faster_than_scikit_learn():
         assert model.correlations_.sum() >= 0.98 * exact
     start = time.process_time()
     CCA(5).fit(X, Y)
-    assert time.process_time() - start > 2 * min(times)
+    assert time.process_time() - start > 5 * min(times)
 
 
 def test_three_views_have_the_eigenvalues_of_multiview_cca():
@@ -224,6 +224,10 @@ def test_chunks_that_stream_by():
         for rows in np.array_split(np.arange(6000), 6):
             model.partial_fit(X[rows] * 100 + 7, Y[rows])
     assert 5 * model.score(X * 100 + 7, Y) >= 0.97 * exact
+    constant = np.full((6000, 1), 0.1)
+    model = StochasticCCA(1, random_state=0).partial_fit(np.hstack([X, constant]), Y)
+    assert abs(model.x_weights_[-1, 0]) < 1  # rounding errors of a constant are not scaled up
+    model = StochasticCCA(5, random_state=0).partial_fit(X, Y)
     with pytest.raises(ValueError, match="more than 50 rows"):
         model.partial_fit(X[:50], Y[:50])
 
