@@ -7,6 +7,7 @@ prints a table, and merges the rows into ``results.json`` and ``results.md``.
 import argparse
 import importlib
 import json
+import os
 import platform
 from pathlib import Path
 
@@ -32,8 +33,10 @@ def main(argv=None):
     parser.add_argument("words", nargs="*", help="run the files whose path has one of these words")
     parser.add_argument("--output", type=Path, default=HERE)
     args = parser.parse_args(argv)
-    rows = [row for path in _files(args.words) for row in _run_file(path)]
-    _save(rows, args.output)
+    args.output.mkdir(parents=True, exist_ok=True)
+    print(_line(name for name, _ in COLUMNS))
+    for path in _files(args.words):
+        _save(_run_file(path), args.output)
 
 
 def _files(words):
@@ -56,7 +59,11 @@ def _save(rows, folder):
     kept = json.loads(store.read_text())["rows"] if store.exists() else []
     ran = {row["file"] for row in rows}
     rows = sorted([r for r in kept if r["file"] not in ran] + rows, key=lambda r: r["file"])
-    machine = {"python": platform.python_version(), "machine": platform.machine()}
+    machine = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+    }
     store.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
     (folder / "results.md").write_text(markdown(rows))
 

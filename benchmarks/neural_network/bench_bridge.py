@@ -17,7 +17,7 @@ def cases():
     X, y = load_digits(return_X_y=True)
     X, y = np.tile(X / 16, (5, 1)).astype(np.float32), np.tile(y, 5)
     for sizes in SIZES:
-        repeats = 5 if sizes[0] <= 256 else 3
+        repeats = {100: 7, 256: 3, 512: 3, 1024: 1}[sizes[0]]
         common = {
             "name": "NeuralClassifier",
             "size": f"digits x5, {sizes}, {EPOCHS} epochs",
