@@ -1,16 +1,17 @@
 """COSMO: orientation, losses, recovery, and what it never computes."""
 
-import time
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
+from torch.utils.flop_counter import FlopCounterMode
 
 from skpapers.causal import COSMO, graph_metrics, make_linear_sem
-from skpapers.causal._cosmo import covariance_loss, orient
+from skpapers.causal._cosmo import _Equations, covariance_loss, orient
 from skpapers.causal._dag_learner import topological_order
+from skpapers.neural_network import build_module
 
 
 def nonlinear_chain(seed, n_samples=500):
@@ -83,19 +84,17 @@ def test_acyclicity_is_never_evaluated():
             COSMO(max_epochs=3, random_state=0, **params).fit(X)
 
 
-@pytest.mark.slow
 def test_a_step_costs_the_square_of_the_columns():
-    """Mini-batch steps: log-log slope of the time below 2.4 between 200 and 800 columns."""
-    seconds = []
-    for d in (200, 400, 800):
-        X = np.random.default_rng(0).normal(size=(64, d)).astype(np.float32)
-        rounds = []
-        for _ in range(3):
-            start = time.perf_counter()
-            COSMO(max_epochs=30, batch_size=64, random_state=0).fit(X)
-            rounds.append(time.perf_counter() - start)
-        seconds.append(min(rounds))
-    assert np.polyfit(np.log([200, 400, 800]), np.log(seconds), 1)[0] < 2.4
+    """Twice the columns, four times the floating-point operations of a mini-batch step."""
+    counts = []
+    for d in (50, 100, 200):
+        module = build_module(lambda d=d: _Equations(d, (), 1e-2), torch.Generator())
+        X = torch.ones(64, d)
+        with FlopCounterMode(display=False) as counter:
+            (module(X) - X).square().mean().backward()
+        counts.append(counter.get_total_flops())
+    assert counts[1] == 4 * counts[0]
+    assert counts[2] == 4 * counts[1]
 
 
 def test_a_linear_graph_is_recovered():

@@ -1,7 +1,6 @@
 """What `compare` measures: tasks, scores, budgets, hidden labels, tuning, reproducing code."""
 
 import inspect
-import time
 
 import numpy as np
 import pandas as pd
@@ -122,11 +121,10 @@ def is_no_match_for_tables(estimator):
     return tags.input_tags.three_d_array or any(t.poor_score for t in kinds if t is not None)
 
 
+@pytest.mark.timeout(120)  # a sleeper that is not ended sleeps on
 def test_failures_become_rows_and_the_run_goes_on():
     fakes = [Sleeper(), SlowPredictor(), Raiser(), Glutton(), Crasher(), Printer(), Tree()]
-    start = time.perf_counter()
     board = skpapers.compare(*IRIS, include=fakes, budget=1.0, folds=2, n_jobs=2)
-    assert time.perf_counter() - start < 60
     rows = board.set_index("method")
     assert rows["status"].to_dict() == {
         "Sleeper": "over budget", "SlowPredictor": "over budget", "Raiser": "failed",

@@ -1,7 +1,5 @@
 """Tests of self-distillation."""
 
-import time
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -249,34 +247,6 @@ def test_weights_found_avoid_the_collapse_of_pure_distillation():
     ridge, ours, pure = diabetes_scores(0, 3.16, 30, ["per_step", 0.0]).mean(axis=0)
     assert ours > ridge - 0.01
     assert pure < ridge - 0.3
-
-
-def seconds(function, repeats=3):
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-@pytest.mark.slow
-def test_paths_and_grids_cost_little_more_than_one_fit():
-    rng = np.random.RandomState(0)
-    X, y = rng.normal(size=(1000, 10)), rng.normal(size=1000)
-    gram = rbf_kernel(X, gamma=0.1)
-
-    def grid():
-        values, vectors = linalg.eigh(rbf_kernel(X, gamma=0.1))
-        weights = np.linspace(0, 1, 20)[:, None]
-        filters = np.array(spectral_filters(values, 1.0, [1.0] + [weights] * 19)[1:])
-        return filters * (vectors.T @ y)
-
-    one = seconds(lambda: KernelRidge(kernel="rbf", gamma=0.1).fit(X, y))
-    path = seconds(lambda: SelfDistilledKernelRidge(20, kernel="rbf", gamma=0.1).fit(X, y))
-    assert gram.shape == (1000, 1000)
-    assert path < 4 * one
-    assert seconds(grid) < 15 * one
 
 
 def test_searches_of_weights_use_linear_states():
