@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 from numpydoc.validate import validate
+from scipy import sparse
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning
@@ -235,7 +236,7 @@ NASTY = {
     "mixed scales": lambda X, y: (X * np.logspace(-9, 9, X.shape[1]), y),
     "integers": lambda X, y: (np.rint(X).astype(np.int64), y),
     "read-only": lambda X, y: (_read_only(X), y),
-    "sparse": lambda X, y: (pytest.importorskip("scipy.sparse").csr_array(X), y),
+    "sparse": lambda X, y: (sparse.csr_array(X), y),
     "object strings": lambda X, y: (X.astype(str).astype(object), y),
     "words": lambda X, y: (np.full(X.shape, "word", dtype=object), y),
     "one column": lambda X, y: (X[:, :1], y),

@@ -94,7 +94,8 @@ def test_as_nodes_reads_both_routes():
 
 
 def test_as_nodes_reads_networkx():
-    networkx = pytest.importorskip("networkx")
+    import networkx
+
     graph = networkx.path_graph(4)
     assert as_nodes(FEATURES, adjacency=graph).graph == Graph(FEATURES, PATH)
     part = as_nodes(FEATURES[2:], adjacency=graph, node_id=[2, 3]).graph
@@ -135,7 +136,8 @@ def test_graph_list_slices_and_joins():
 
 
 def test_all_forms_of_the_same_graphs_are_equal():
-    networkx = pytest.importorskip("networkx")
+    import networkx
+
     graph = networkx.path_graph(4)
     networkx.set_node_attributes(graph, dict(enumerate(FEATURES)), "x")
     edges = np.stack(np.nonzero(PATH))
@@ -206,7 +208,8 @@ def test_as_graphs_errors_name_the_forms(X):
 
 
 def test_networkx_graph_is_built_on_request():
-    networkx = pytest.importorskip("networkx")
+    import networkx
+
     graph = Graph(FEATURES, PATH, node_labels=list("abcd")).to_networkx()
     assert networkx.is_isomorphic(graph, networkx.path_graph(4)) and not graph.is_directed()
     assert graph.nodes[2]["label"] == "c"

@@ -67,7 +67,8 @@ def test_targets_are_repeated_for_the_elements():
 
 
 def test_set_output_and_names():
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     frame = pandas.DataFrame(RNG.standard_normal((5, 2)), columns=["a", "b"])
     scaler = OnFeatures().set_output(transform="pandas")
     assert list(clone(scaler).fit_transform(frame).columns) == ["a", "b"]

@@ -116,7 +116,8 @@ def test_groups_and_unlabeled():
 
 
 def test_treatment_as_metadata_or_as_a_column():
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     frame = pandas.DataFrame({"x": [1.0, 2.0], "t": [0, 1]})
     covariates, treatment = split_treatment(frame, "t")
     assert list(covariates.columns) == ["x"] and treatment.tolist() == [0, 1]

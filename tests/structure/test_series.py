@@ -41,7 +41,8 @@ def test_a_table_is_one_channel():
 
 
 def test_frames_with_nested_series_and_with_two_levels():
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     cells = {name: [pandas.Series(s[c]) for s in SERIES] for c, name in enumerate("ab")}
     assert as_panel(pandas.DataFrame(cells)) == as_panel(SERIES)
     index = [(i, t) for i, s in enumerate(SERIES) for t in range(s.shape[1])]

@@ -142,7 +142,8 @@ def test_validate_structured_learns_and_checks_the_width():
 
 
 def test_validate_structured_leaves_tables_to_scikit_learn():
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     estimator = BaseEstimator()
     frame = pandas.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]})
     assert len(validate_structured(estimator, frame, parser=as_sets)) == 2

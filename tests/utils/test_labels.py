@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import sklearn.externals.array_api_compat.torch as torch_namespace
 import torch
 from numpy.testing import assert_array_equal
 from sklearn import config_context
@@ -25,9 +26,7 @@ def test_targets_may_be_several_and_of_another_namespace():
     y = np.array([[1.0, 2.0], [NAN, NAN]])
     assert_array_equal(split_partial_targets(y)[1], [True, False])
     with config_context(array_api_dispatch=True):
-        targets, labelled = split_partial_targets(
-            y, xp=pytest.importorskip("array_api_compat.torch"), dtype=torch.float32
-        )
+        targets, labelled = split_partial_targets(y, xp=torch_namespace, dtype=torch.float32)
     assert targets.dtype == torch.float32
     assert labelled.tolist() == [True, False]
 
