@@ -83,7 +83,12 @@ def _add_compare(commands):
         "a leaderboard: results.csv and report.html. The same command with the same folder goes "
         "on where it was stopped.",
     )
-    add = parser.add_argument
+    _add_data_options(parser.add_argument)
+    _add_run_options(parser.add_argument)
+    parser.set_defaults(run=_compare)
+
+
+def _add_data_options(add):
     add(
         "data",
         nargs="?",
@@ -104,6 +109,9 @@ def _add_compare(commands):
         metavar="SHARE",
         help="share of the training labels to keep, in (0, 1]: semi-supervised learning",
     )
+
+
+def _add_run_options(add):
     add(
         "--include",
         nargs="+",
@@ -136,7 +144,6 @@ def _add_compare(commands):
     add("--device", default="auto", help='device of the torch methods, such as "cpu" or "cuda"')
     add("--seed", type=int, default=0, help="seed of folds and methods (default: 0)")
     add("--output", metavar="FOLDER", help="default: skpapers-compare/<name of the data>")
-    parser.set_defaults(run=_compare)  # fmt: skip
 
 
 def _compare(arguments):

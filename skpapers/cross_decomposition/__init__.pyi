@@ -1,6 +1,6 @@
+from ._fourier_svcca import fourier_svcca as fourier_svcca
 from ._svcca import (
     SVCCA as SVCCA,
-    fourier_svcca as fourier_svcca,
     pwcca_similarity as pwcca_similarity,
     svcca_similarity as svcca_similarity,
 )

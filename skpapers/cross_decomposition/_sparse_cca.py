@@ -22,6 +22,7 @@ from skpapers.utils import check_random_state
 
 from ._box_lasso import minimize_box_lasso
 from ._canonical import center, check_view, column_correlations, validate_views
+from ._deflation import Deflation, vanished
 
 _SHIFT_INVARIANT = {"linear", "rbf", "laplacian"}  # a shift of y changes nothing once centred
 
@@ -253,7 +254,7 @@ default="max_norm"
         self.kernel_centerer_ = KernelCenterer()
         raw = self._kernel(self.Y_fit_)
         K = self.kernel_centerer_.fit_transform(raw)
-        if not X.any() or _vanished(K, raw):
+        if not X.any() or vanished(K, raw):
             raise ValueError("X and y must vary over the samples: a view has no variance")
         self._find(X, K)
         self.x_mean_ = x_mean.astype(dtype, copy=False)
@@ -530,61 +531,6 @@ def primal_dual_scca_pair(
     objective = float(np.sum((A @ z) ** 2) + penalty @ np.abs(z))
     w, e = z[:n_features], z[n_features:]
     return Pair(w, e, objective, float(penalty[0]), float(penalty[-1]), n_iter)
-
-
-class Deflation:
-    """Both views, less the components found so far."""
-
-    def __init__(self, X, K):
-        self.X, self.K = X, K
-        self._sizes = np.abs(X).max(), np.abs(K).max()
-        self._found, self._q, self._t, self._a, self._s = [], [], [], [], []
-
-    @property
-    def exhausted(self):
-        """Whether a view has nothing left but rounding errors."""
-        rounding = 10 * len(self.K) * np.finfo(np.float64).eps
-        views = zip((self.X, self.K), self._sizes)
-        return any(np.abs(view).max() <= rounding * size for view, size in views)
-
-    def normalise(self, w, e):
-        """Weights of unit scores, and the correlation of these."""
-        x, y = self.X @ w, self.K @ e
-        x_norm, y_norm = np.linalg.norm(x), np.linalg.norm(y)
-        return w / x_norm, e / y_norm, (x / x_norm) @ (y / y_norm)
-
-    def remove(self, i, w, e):
-        """Project the scores of component i out of both views."""
-        q = self.X.T @ (self.X @ w)
-        a = self.K @ e
-        q, a = q / np.linalg.norm(q), a / np.linalg.norm(a)
-        t, s = self.X @ q, self.K @ a
-        self._found.append(i)
-        for columns, column in zip((self._q, self._t, self._a, self._s), (q, t, a, s)):
-            columns.append(column)
-        t, s = t / np.linalg.norm(t), s / np.linalg.norm(s)
-        self.X = self.X - np.outer(t, t @ self.X)
-        half = self.K - np.outer(s, s @ self.K)
-        self.K = half - np.outer(half @ s, s)
-
-    def rotations(self, X, K, n_components):
-        """Weights and dual weights of the orthogonal scores, on the views before deflation."""
-        x, dual = np.zeros((X.shape[1], n_components)), np.zeros((len(K), n_components))
-        if self._found:
-            x[:, self._found] = _orthogonal(X, np.array(self._q).T, np.array(self._t).T)
-            dual[:, self._found] = _orthogonal(K, np.array(self._a).T, np.array(self._s).T)
-        return x, dual
-
-
-def _orthogonal(view, directions, scores):
-    """Combine the directions so that their scores on the view are `scores`, of unit norm."""
-    norms = np.linalg.norm(scores, axis=0)
-    triangle = (scores / norms**2).T @ view @ directions  # view @ directions = scores @ triangle
-    return np.linalg.solve(triangle.T, directions.T).T / norms
-
-
-def _vanished(K, raw):
-    return np.abs(K).max() <= 10 * len(K) * np.finfo(np.float64).eps * np.abs(raw).max()
 
 
 def _given_seeds(seeds, n_components, n_samples):

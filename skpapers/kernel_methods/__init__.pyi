@@ -1,7 +1,6 @@
 from ._stkr import (
     SpectrallyTransformedKernelClassifier as SpectrallyTransformedKernelClassifier,
     SpectrallyTransformedKernelRegressor as SpectrallyTransformedKernelRegressor,
-    spectrally_transformed_kernel as spectrally_transformed_kernel,
 )
 from ._distillation_meta import (
     SelfDistillationClassifier as SelfDistillationClassifier,
@@ -11,3 +10,4 @@ from ._self_distillation import (
     SelfDistilledKernelRidge as SelfDistilledKernelRidge,
     optimal_distillation_weight as optimal_distillation_weight,
 )
+from ._spectral_solvers import spectrally_transformed_kernel as spectrally_transformed_kernel

@@ -12,13 +12,74 @@ from sklearn.utils._array_api import (
     get_namespace,
     get_namespace_and_device,
 )
+from sklearn.utils.validation import check_array
 
 from skpapers.utils import positive_definite_solver
+
+__all__ = ["spectrally_transformed_kernel"]
 
 _INDEFINITE = (
     "The transformed kernel is not positive definite to working precision: the kernel must be "
     "positive semi-definite; if it is, use a larger alpha or a smaller eta."
 )
+
+
+def spectrally_transformed_kernel(
+    gram,
+    cross=None,
+    *,
+    spectral_transform="inverse_laplacian",
+    eta=0.99,
+    coefs=None,
+    degree=2,
+    n_components=None,
+):
+    """Transform the spectrum of a kernel.
+
+    Parameters
+    ----------
+    gram : array-like of shape (n_samples, n_samples)
+        Positive semi-definite base kernel between the training rows.
+    cross : array-like of shape (n_rows, n_samples), default=None
+        Base kernel between any rows and the training rows; None for `gram`.
+    spectral_transform : str or callable, default="inverse_laplacian"
+        As in :class:`SpectrallyTransformedKernelRegressor`, with its parameters below.
+    eta : float, default=0.99
+        Strength of the propagation over the largest eigenvalue.
+    coefs : array-like of shape (n_powers,), default=None
+        Coefficients of the polynomial.
+    degree : float, default=2
+        Exponent of "power".
+    n_components : int, default=None
+        Number of leading eigenpairs to keep.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_samples)
+        The transformed kernel, n_samples * s(gram / n_samples) if `cross` is None.
+
+    Raises
+    ------
+    ValueError
+        If `gram` is not positive semi-definite or a parameter is out of its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skpapers.kernel_methods import spectrally_transformed_kernel
+    >>> spectrally_transformed_kernel(2 * np.eye(2), spectral_transform="power")
+    array([[2., 0.],
+           [0., 2.]])
+    """
+    gram = check_array(gram)
+    cross = gram if cross is None else check_array(cross)
+    xp, _ = get_namespace(gram)
+    values, vectors = eigenpairs(gram, n_components)
+    top = float(values[0]) if values.shape[0] else 1.0
+    spectrum = {"transform": spectral_transform, "eta": eta / top}
+    spectrum |= {"coefs": coefs, "degree": degree}
+    series(**spectrum, relative_eta=eta)
+    return (cross @ vectors) * spectral_gains(values, **spectrum) @ vectors.T
 
 
 def series(transform, eta, coefs, degree, relative_eta):

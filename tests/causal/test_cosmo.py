@@ -81,7 +81,7 @@ def test_acyclicity_is_never_evaluated():
     names = ["inv", "det", "slogdet", "matrix_exp", "eig", "eigvals", "eigh", "svd", "solve"]
     with mock.patch.multiple(torch.linalg, **dict.fromkeys(names)):
         for params in ({}, {"batch_size": 32}, {"hidden_layer_sizes": (3,)}):
-            COSMO(max_epochs=3, random_state=0, **params).fit(X)
+            assert COSMO(max_epochs=3, random_state=0, **params).fit(X).n_iter_ == 3
 
 
 def test_a_step_costs_the_square_of_the_columns():
