@@ -6,19 +6,20 @@ from sklearn.utils._array_api import (
     get_namespace_and_device,
     move_to,
 )
+from sklearn.utils._param_validation import validate_params
 
 from ._canonical import (
     canonical_pairs,
     leading_directions,
 )
-from ._svcca import _SHARE, mean_correlation
+from ._svcca import SHARE, mean_correlation
 
 
 @validate_params(
     {
         "A": ["array-like"],
         "B": ["array-like"],
-        "variance_threshold": _SHARE,
+        "variance_threshold": SHARE,
         "return_correlations": ["boolean"],
     },
     prefer_skip_nested_validation=True,

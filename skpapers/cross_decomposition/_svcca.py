@@ -31,10 +31,10 @@ from ._canonical import (
     validate_views,
 )
 
-_SHARE = [Interval(RealNotInt, 0, 1, closed="right"), Interval(Integral, 1, None, closed="left")]
+SHARE = [Interval(RealNotInt, 0, 1, closed="right"), Interval(Integral, 1, None, closed="left")]
 _SOLVERS = StrOptions({"auto", "full", "covariance_eigh", "randomized"})
 _CONSTRAINTS = {
-    "variance_threshold": _SHARE,
+    "variance_threshold": SHARE,
     "reg": [Interval(Real, 0, None, closed="left")],
     "tail_threshold": [None, Interval(Real, 0, 1, closed="right")],
     "scale": ["boolean"],
