@@ -134,7 +134,8 @@ default="max_norm"
     ||e||_1`` subject to ``0 <= e <= 1`` and ``e_k = 1``, by coordinate descent on a growing
     working set. A sweep costs the square of the size of that set, screening O(n_samples *
     (n_features + n_samples)), the memory is O(n_samples * (n_features + n_samples)). A component
-    whose feature weights are all zero stays zero, with a warning.
+    whose feature weights are all zero stays zero, with a warning: so it often is for a second view
+    of one column and few features, where exemplars of opposite sign cancel.
 
     Held-out correlations of the sparse scores are higher than those of the deflated ones. Where
     the two views share dense directions, kernel CCA retrieves mates better; the paper's figures
