@@ -17,7 +17,7 @@ from skpapers.neural_network import (
     make_mlp,
     resample_features,
 )
-from skpapers.neural_network._self_supervised import batch_norm_mlp, check_sizes, even_sizes
+from skpapers.neural_network._self_supervised import batch_norm_mlp, check_sizes
 
 from ._canonical import center, check_view, column_correlations
 from ._gep import ey_loss, latent_rotations
@@ -113,6 +113,7 @@ class DeepCCA(MultiOutputMixin, TorchTransformer):
     """
 
     _training_defaults = {"optimizer": "adam", "max_epochs": 60, "batch_size": 200}
+    _even_batches = True
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "hidden_layer_sizes": ["array-like"],
@@ -337,11 +338,6 @@ class DeepCCA(MultiOutputMixin, TorchTransformer):
             make_mlp(len(mean), sizes, self.n_components, activation=self.activation)
             for mean in self.means_
         )
-
-    def _make_batches(self, data, generator):
-        batches = super()._make_batches(data, generator)
-        batches.sizes = even_sizes(data.n_rows, self.batch_size)
-        return batches
 
     def _loss(self, module, batch):
         return ey_loss(module(*batch.inputs), auto_terms=self.auto_terms)

@@ -2,16 +2,10 @@
 
 import numpy as np
 from sklearn.utils import check_array, check_consistent_length
-from sklearn.utils._array_api import (
-    get_namespace_and_device,
-    move_to,
-)
+from sklearn.utils._array_api import get_namespace_and_device, move_to
 from sklearn.utils._param_validation import validate_params
 
-from ._canonical import (
-    canonical_pairs,
-    leading_directions,
-)
+from ._canonical import canonical_pairs, leading_directions
 from ._svcca import SHARE, mean_correlation
 
 

@@ -12,17 +12,9 @@ from sklearn.base import (
     _fit_context,
 )
 from sklearn.utils import check_array, gen_batches
-from sklearn.utils._array_api import (
-    get_namespace_and_device,
-    move_to,
-    supported_float_dtypes,
-)
+from sklearn.utils._array_api import get_namespace_and_device, move_to, supported_float_dtypes
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from skpapers.utils import check_same_namespace
 

@@ -27,14 +27,7 @@ from ._node_kernels import (
     modulation_function,
     trim,
 )
-from ._random_walks import (
-    attached_steps,
-    combine_walks,
-    mix,
-    row_keys,
-    step_matrix,
-    walk_matrices,
-)
+from ._random_walks import attached_steps, combine_walks, mix, row_keys, step_matrix, walk_matrices
 
 __all__ = ["GraphRandomFeatures", "learn_modulation"]
 

@@ -14,14 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skpapers.utils import check_random_state, draw_seed
 
-from ._ksd import (
-    KSDResult,
-    ksd_statistics,
-    ksd_test,
-    stein_kernel,
-    stein_sample,
-    stein_sums,
-)
+from ._ksd import KSDResult, ksd_statistics, ksd_test, stein_kernel, stein_sample, stein_sums
 from ._mode_jumps import find_modes, jump_maps, perturb, starting_points
 from ._score import GaussianDensity, log_ratio, stein_score
 

@@ -19,17 +19,9 @@ from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    check_is_fitted,
-    has_fit_parameter,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
-from skpapers.utils import (
-    check_random_state,
-    draw_seed,
-    one_hot,
-)
+from skpapers.utils import check_random_state, draw_seed, one_hot
 
 from ._self_distillation import optimal_distillation_weight
 

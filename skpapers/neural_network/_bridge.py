@@ -95,7 +95,8 @@ class TorchEstimator(BaseEstimator, ABC):
     - ``_on_fit_begin(module, data)`` for an initialisation that looks at the data, and
       ``_on_fit_end(data)`` for what is computed once training is over;
     - ``_on_epoch_begin(module, epoch)`` for what changes during training, epochs counted from 0;
-    - ``_make_batches(data, generator)`` for batches of another kind;
+    - ``_even_batches = True`` where the loss is one of the batch, and ``_make_batches(data,
+      generator)`` for batches of another kind;
     - ``_make_optimizer(module)``;
     - ``_rows_at_once(inputs)``, how many rows are predicted at a time;
     - ``_validation_score(module, data)`` for early stopping (minus the loss by default).
@@ -179,6 +180,7 @@ class TorchEstimator(BaseEstimator, ABC):
         return None, weight
 
     _on_epoch_begin = None
+    _even_batches = False
 
     def _on_fit_begin(self, module, data):
         pass
@@ -187,7 +189,8 @@ class TorchEstimator(BaseEstimator, ABC):
         pass
 
     def _make_batches(self, data, generator):
-        return Batches(data, self._setting("batch_size"), generator, self._device())
+        batch_size, device = self._setting("batch_size"), self._device()
+        return Batches(data, batch_size, generator, device, even=self._even_batches)
 
     def _rows_at_once(self, inputs):
         return _PREDICT_ROWS
@@ -406,7 +409,7 @@ def _tensor(x):
     """Make a tensor that owns its memory (read-only arrays and negative strides are fine)."""
     if torch.is_tensor(x) or hasattr(x, "tocsr"):
         return x
-    return torch.tensor(x)
+    return torch.from_numpy(np.array(x, order="C"))
 
 
 def _cast(x, dtype):

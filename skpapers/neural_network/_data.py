@@ -65,13 +65,14 @@ class Batches:
 
     One permutation an epoch, then views: no row is collated by itself. When one batch holds all
     rows nothing is shuffled, and a last batch of less than an eighth of the others joins the one
-    before it (a batch norm has no statistics to speak of on a few rows).
+    before it (a batch norm has no statistics to speak of on a few rows). With `even`, all batches
+    have the same size, up to a row: for losses that are correlations over a batch.
     """
 
-    def __init__(self, data, batch_size, generator, device="cpu", shuffle=True):
+    def __init__(self, data, batch_size, generator, device="cpu", shuffle=True, even=False):
         n_rows = data.n_rows
         batch_size = min(batch_size or n_rows, n_rows)
-        self.sizes = _sizes(n_rows, batch_size)
+        self.sizes = (even_sizes if even else _sizes)(n_rows, batch_size)
         self.shuffle = shuffle and len(self.sizes) > 1
         self.generator = generator
         self.device = device
@@ -103,3 +104,14 @@ def _sizes(n_rows, batch_size):
     elif rest:
         sizes.append(rest)
     return sizes
+
+
+def even_sizes(n_rows, batch_size):
+    """Sizes of batches that differ by one row at most.
+
+    A correlation over the few rows of a short last batch would be little but noise.
+    """
+    n_batches = max(1, round(n_rows / (batch_size or n_rows)))
+    n_batches = min(n_batches, max(1, n_rows // 2))  # two rows make a correlation
+    size, larger = divmod(n_rows, n_batches)
+    return [size + 1] * larger + [size] * (n_batches - larger)

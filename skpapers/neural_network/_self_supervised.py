@@ -47,6 +47,7 @@ class SelfSupervisedTransformer(TorchTransformer):
     True
     """
 
+    _even_batches = True
     _training_defaults = {
         "optimizer": "adamw",
         "weight_decay": 1e-6,
@@ -185,11 +186,6 @@ class SelfSupervisedTransformer(TorchTransformer):
     def _make_projector(self, n_in):
         return batch_norm_mlp(n_in, check_sizes("projector_sizes", self.projector_sizes))
 
-    def _make_batches(self, data, generator):
-        batches = super()._make_batches(data, generator)
-        batches.sizes = even_sizes(data.n_rows, self._setting("batch_size"))
-        return batches
-
     def _embed(self, module, inputs):
         return module.encoder(*inputs)
 
@@ -265,17 +261,6 @@ def check_sizes(name, sizes):
     if not all(isinstance(size, Integral) and size > 0 for size in sizes):
         raise ValueError(f"{name} must be positive integers, got {sizes!r}")
     return sizes
-
-
-def even_sizes(n_rows, batch_size):
-    """Sizes of batches that differ by one row at most.
-
-    A correlation over the few rows of a short last batch would be little but noise.
-    """
-    n_batches = max(1, round(n_rows / (batch_size or n_rows)))
-    n_batches = min(n_batches, max(1, n_rows // 2))  # two rows make a correlation
-    size, larger = divmod(n_rows, n_batches)
-    return [size + 1] * larger + [size] * (n_batches - larger)
 
 
 def call_in_numpy(augmentation, X, generator):

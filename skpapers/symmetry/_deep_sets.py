@@ -7,12 +7,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from skpapers.neural_network import (
-    Dropout,
-    TorchClassifier,
-    TorchRegressor,
-    make_mlp,
-)
+from skpapers.neural_network import Dropout, TorchClassifier, TorchRegressor, make_mlp
 
 from ._on_sets import OnSets
 from ._set_layers import DeepSetsNetwork, SetScaler, equivariant_stack

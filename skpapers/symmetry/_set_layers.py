@@ -5,10 +5,7 @@ import functools
 import torch
 from torch import nn
 
-from skpapers.neural_network import (
-    MaskedScaler,
-    get_registry,
-)
+from skpapers.neural_network import MaskedScaler, get_registry
 
 __all__ = ["PermutationEquivariantLinear"]
 

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skpapers.neural_network import cross_correlation, get_registry
-from skpapers.neural_network._self_supervised import even_sizes
+from skpapers.neural_network._data import even_sizes
 from skpapers.representation import (
     LARS,
     BarlowTwins,
