@@ -122,7 +122,7 @@ class COSMO(DAGLearnerMixin, TorchEstimator):
     --------
     >>> from skpapers.causal import COSMO, make_linear_sem
     >>> X, weights, _ = make_linear_sem(500, 4, 4, random_state=1)
-    >>> model = COSMO(max_epochs=2000, random_state=0).fit(X)
+    >>> model = COSMO(max_epochs=3000, random_state=0).fit(X)
     >>> bool(((model.adjacency_ != 0) == (weights != 0)).all())
     True
     """
