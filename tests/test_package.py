@@ -20,8 +20,12 @@ ids = pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.slug)
 SHARED = {
     "skpapers.causal.graph_metrics",
     "skpapers.causal.make_linear_sem",
+    "skpapers.hypothesis_testing.HypothesisTestResult",
+    "skpapers.hypothesis_testing.adjust_pvalues",
     "skpapers.hypothesis_testing.stein_kernel_matrix",
+    "skpapers.datasets.*",
     "skpapers.neural_network.*",
+    "skpapers.processes.*",
     "skpapers.structure.*",
 }
 

@@ -40,7 +40,7 @@ rng = np.random.RandomState(0)
 X = draw(0.8, rng)
 plain = KSDTest(TwoModes(), random_state=0).fit(X)
 perturbed = PerturbedKSDTest(TwoModes(), random_state=0).fit(X)
-print(f"p-values: {plain.p_value_:.3f} (plain), {perturbed.p_value_:.3f} (perturbed)")
+print(f"p-values: {plain.pvalue_:.3f} (plain), {perturbed.pvalue_:.3f} (perturbed)")
 
 # %%
 # Power against the share of points in the first mode

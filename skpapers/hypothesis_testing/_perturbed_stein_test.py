@@ -12,10 +12,19 @@ from sklearn.utils._chunking import get_chunk_n_rows
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skpapers.processes._ksd import (
+    ksd_statistics,
+    stein_cross_means,
+    stein_frequencies,
+    stein_kernel,
+    stein_sample,
+    stein_sums,
+)
 from skpapers.utils import check_random_state, draw_seed
 
-from ._ksd import KSDResult, ksd_statistics, ksd_test, stein_kernel, stein_sample, stein_sums
+from ._ksd_test import ksd_test
 from ._mode_jumps import find_modes, jump_maps, perturb, starting_points
+from ._result import simulated_result
 from ._score import GaussianDensity, log_ratio, stein_score
 
 __all__ = ["KSDTest", "PerturbedKSDTest", "stein_kernel_matrix", "stein_score"]
@@ -51,17 +60,24 @@ class KSDTest(BaseEstimator):
         valid choice where the density was fitted to the tested sample. It needs `sample`.
     alpha : float, default=0.05
         Level of the test.
+    n_random_features : int, default=None
+        Number of random frequencies that stand for the base kernel, which makes the cost linear
+        in the number of rows; None for the kernel itself.
     random_state : int, RandomState instance, Generator or None, default=None
-        Seeds the bootstrap, and the density where it has no seed.
+        Seeds the bootstrap, the frequencies, and the density where it has no seed.
 
     Attributes
     ----------
     statistic_ : float
         Estimate of the squared discrepancy of the sample given to `fit`.
-    p_value_ : float
+    pvalue_ : float
         Its p-value.
     reject_ : bool
         Whether the p-value is at most `alpha`.
+    null_distribution_ : ndarray of shape (n_bootstrap,)
+        Statistics under the null hypothesis.
+    result_ : HypothesisTestResult
+        All of these, with `confidence_interval`.
     bandwidth_ : float
         Squared length used.
     density_ : object
@@ -76,13 +92,16 @@ class KSDTest(BaseEstimator):
     Notes
     -----
     O((d + n_bootstrap) n^2) time, and memory for one block of rows and n_bootstrap x n weights.
+    With m random features O(d m n_bootstrap n) time and blocks of rows and of draws in memory:
+    the test keeps its level, and sees what the m frequencies see.
     With "bootstrap", a density fitted to the tested sample makes the test conservative, and a
     warning says so.
 
     References
     ----------
     Liu, Duncan and Gandy, "Using Perturbation to Improve Goodness-of-Fit Tests based on
-    Kernelized Stein Discrepancy", ICML 2023, arXiv:2304.14762 (Section 2).
+    Kernelized Stein Discrepancy", ICML 2023, arXiv:2304.14762 (Section 2). Random features:
+    Huggins and Mackey, "Random Feature Stein Discrepancies", NeurIPS 2018, arXiv:1806.07788.
 
     Examples
     --------
@@ -110,6 +129,7 @@ class KSDTest(BaseEstimator):
         "n_bootstrap": [Interval(Integral, 1, None, closed="left")],
         "calibration": [StrOptions({"bootstrap", "parametric"})],
         "alpha": [Interval(Real, 0, 1, closed="neither")],
+        "n_random_features": [Interval(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state", np.random.Generator],
     }
 
@@ -125,6 +145,7 @@ class KSDTest(BaseEstimator):
         n_bootstrap=1000,
         calibration="bootstrap",
         alpha=0.05,
+        n_random_features=None,
         random_state=None,
     ):
         self.density = density
@@ -134,6 +155,7 @@ class KSDTest(BaseEstimator):
         self.n_bootstrap = n_bootstrap
         self.calibration = calibration
         self.alpha = alpha
+        self.n_random_features = n_random_features
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -163,8 +185,9 @@ class KSDTest(BaseEstimator):
         streams = self._streams()
         self.density_, estimated = prepare_density(self.density, X, streams[0])
         self._prepare(X, streams[2])
+        self._frequencies = self._draw_frequencies(X.shape[1], streams[3])
         if self.calibration == "parametric":
-            result = self._test_parametric(X, estimated, streams)
+            self.result_ = self._test_parametric(X, estimated, streams)
         else:
             if estimated:
                 warnings.warn(
@@ -173,8 +196,8 @@ class KSDTest(BaseEstimator):
                     "elsewhere in FrozenEstimator.",
                     UserWarning,
                 )
-            result = self._run(X, streams)
-        self.statistic_, self.p_value_, self.reject_ = result
+            self.result_ = self._run(X, streams)
+        self.statistic_, self.pvalue_, self.reject_, self.null_distribution_, _ = self.result_
         self.bandwidth_ = self._sample(X).bandwidth
         return self
 
@@ -184,9 +207,14 @@ class KSDTest(BaseEstimator):
         )
 
     def _streams(self):
-        """Generators of the bootstrap, of the perturbations and of the modes, in this order."""
+        """Generators of the bootstrap, the perturbations, the modes and the frequencies."""
         rng = check_random_state(self.random_state)
-        return [check_random_state(draw_seed(rng)) for _ in range(3)]
+        return [check_random_state(draw_seed(rng)) for _ in range(4)]
+
+    def _draw_frequencies(self, n_features, rng):
+        if self.n_random_features is None:
+            return None
+        return stein_frequencies(n_features, self.n_random_features, self.kernel, rng)
 
     def _prepare(self, X, rng):
         """What depends on the density alone; nothing here."""
@@ -203,8 +231,17 @@ class KSDTest(BaseEstimator):
 
     def _run(self, X, streams):
         options = {name: getattr(self, name) for name in ("bootstrap", "n_bootstrap", "alpha")}
-        samples = self._samples(X, streams[1])
-        return ksd_test(samples, kernel=self.kernel, rng=streams[0], **options)
+        return ksd_test(
+            self._samples(X, streams[1]),
+            kernel=self.kernel,
+            rng=streams[0],
+            frequencies=self._frequencies,
+            **options,
+        )
+
+    def _sums(self, samples):
+        sums, diagonal, _ = stein_sums(samples, self.kernel, frequencies=self._frequencies)
+        return sums, diagonal
 
     def _test_parametric(self, X, estimated, streams):
         """Compare with the statistics of samples of the fitted density, refitted to each."""
@@ -219,10 +256,9 @@ class KSDTest(BaseEstimator):
             sample = draw_sample(self.density_, X.shape[0], streams[0]) if draw else X
             twin.density_, _ = prepare_density(self.density, sample, streams[0])
             twin._prepare(sample, streams[2])
-            sums, diagonal, _ = stein_sums(twin._samples(sample, streams[1]), self.kernel)
-            statistics.append(ksd_statistics(sums, diagonal)[self.bootstrap == "wild"])
-        pvalue = float(np.mean(np.array(statistics) >= statistics[0]))  # counts the sample itself
-        return KSDResult(statistics[0], pvalue, pvalue <= self.alpha)
+            sums = self._sums(twin._samples(sample, streams[1]))
+            statistics.append(ksd_statistics(*sums)[self.bootstrap == "wild"])
+        return simulated_result(statistics[0], statistics[1:], self.alpha)
 
     def test(self, X):
         """Test another sample against the density as it is fitted.
@@ -234,8 +270,8 @@ class KSDTest(BaseEstimator):
 
         Returns
         -------
-        KSDResult
-            Named tuple of `statistic`, `pvalue` and `reject`.
+        HypothesisTestResult
+            Named tuple of `statistic`, `pvalue`, `reject` and the simulated distributions.
         """
         check_is_fitted(self)
         return self._run(self._validate(X), self._streams())
@@ -256,8 +292,7 @@ class KSDTest(BaseEstimator):
             At most zero, so that a search over densities does not reward overfitted ones.
         """
         check_is_fitted(self)
-        sums, diagonal, _ = stein_sums([self._sample(self._validate(X))], self.kernel)
-        return -ksd_statistics(sums, diagonal)[1]
+        return -ksd_statistics(*self._sums([self._sample(self._validate(X))]))[1]
 
     def score_samples(self, X):
         """Average the Stein kernel of each row with the fitted sample, a local misfit.
@@ -276,6 +311,8 @@ class KSDTest(BaseEstimator):
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         right = self._sample(self.X_fit_)
         left = stein_sample(X, self._scores(X), right.bandwidth, centre=self.X_fit_.mean(axis=0))
+        if self._frequencies is not None:
+            return stein_cross_means(left, right, self._frequencies)
         n_rows = get_chunk_n_rows(row_bytes=64 * len(self.X_fit_), max_n_rows=len(X))
         blocks = gen_batches(len(X), n_rows)
         means = [stein_kernel(left.rows(b), right, self.kernel).mean(axis=1) for b in blocks]
@@ -318,6 +355,8 @@ class PerturbedKSDTest(KSDTest):
         around it; "auto" is a quarter of the sample, at most 50.
     mode_threshold : float, default=1.0
         Squared Mahalanobis distance below which two end points are one mode.
+    n_random_features : int, default=None
+        As in :class:`KSDTest`.
     random_state : int, RandomState instance, Generator or None, default=None
         Seeds the bootstrap (with the draws of :class:`KSDTest`), the jumps and the searches.
 
@@ -329,10 +368,14 @@ class PerturbedKSDTest(KSDTest):
         Inverse of minus the Hessian of the log density at the modes.
     statistic_ : float
         Sum of the estimates of the squared discrepancies.
-    p_value_ : float
+    pvalue_ : float
         Its p-value.
     reject_ : bool
         Whether the p-value is at most `alpha`.
+    null_distribution_ : ndarray of shape (n_bootstrap,)
+        Statistics under the null hypothesis.
+    result_ : HypothesisTestResult
+        All of these, with `confidence_interval`.
     bandwidth_ : float
         Squared length used for the unperturbed sample.
     density_ : object
@@ -397,6 +440,7 @@ class PerturbedKSDTest(KSDTest):
         jump_scales=None,
         n_starts="auto",
         mode_threshold=1.0,
+        n_random_features=None,
         random_state=None,
     ):
         super().__init__(
@@ -407,6 +451,7 @@ class PerturbedKSDTest(KSDTest):
             n_bootstrap=n_bootstrap,
             calibration=calibration,
             alpha=alpha,
+            n_random_features=n_random_features,
             random_state=random_state,
         )
         self.strategy = strategy
@@ -452,7 +497,7 @@ class PerturbedKSDTest(KSDTest):
 
     def _ratio(self, points):
         """Statistic over its standard error under the alternative."""
-        sums, diagonal, _ = stein_sums([self._sample(points)], self.kernel)
+        sums, diagonal = self._sums([self._sample(points)])
         n = len(points)
         variance = 4 / n**3 * np.sum(sums**2) - 4 / n**4 * np.sum(sums) ** 2
         return ksd_statistics(sums, diagonal)[0] / np.sqrt(max(variance, 0) + 1e-12)

@@ -17,7 +17,7 @@ import skpapers
 
 __all__ = ["all_estimators", "public_symbols", "rooms"]
 
-_NOT_ROOMS = ("structure", "utils")
+_FOUNDATIONS = ("datasets", "processes", "structure")
 _MIXINS = {
     "classifier": ClassifierMixin,
     "regressor": RegressorMixin,
@@ -42,11 +42,11 @@ def rooms():
     True
     """
     packages = (m.name for m in pkgutil.iter_modules(skpapers.__path__) if m.ispkg)
-    return sorted(name for name in packages if name[0] != "_" and name not in _NOT_ROOMS)
+    return sorted(n for n in packages if n[0] != "_" and n not in (*_FOUNDATIONS, "utils"))
 
 
 def public_symbols():
-    """List the public objects of every room and of ``structure``.
+    """List the public objects of every room and of what the rooms build on.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def public_symbols():
     >>> "skpapers.cross_decomposition.SVCCA" in public_symbols()
     True
     """
-    modules = [importlib.import_module(f"skpapers.{name}") for name in [*rooms(), "structure"]]
+    modules = [importlib.import_module(f"skpapers.{name}") for name in [*rooms(), *_FOUNDATIONS]]
     pairs = {f"{m.__name__}.{name}": getattr(m, name) for m in modules for name in m.__all__}
     return {k: pairs[k] for k in sorted(pairs) if not inspect.ismodule(pairs[k])}
 

@@ -14,13 +14,13 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.neighbors import KernelDensity
 
 from skpapers.hypothesis_testing import KSDTest, PerturbedKSDTest, stein_kernel_matrix, stein_score
-from skpapers.hypothesis_testing._ksd import (
+from skpapers.hypothesis_testing._perturbed_stein_test import jump_maps, perturb
+from skpapers.processes._ksd import (
     bootstrap_weights,
     ksd_statistics,
     stein_sample,
     stein_sums,
 )
-from skpapers.hypothesis_testing._perturbed_stein_test import jump_maps, perturb
 
 
 def mixture(weights, means, covariances):
@@ -167,10 +167,10 @@ def test_only_the_score_matters():
     plain, shifted = (
         KSDTest(d, random_state=0).fit(X) for d in (TorchMixture(model), Shifted(model))
     )
-    assert (plain.statistic_, plain.p_value_) == (shifted.statistic_, shifted.p_value_)
+    assert (plain.statistic_, plain.pvalue_) == (shifted.statistic_, shifted.pvalue_)
     frozen = KSDTest(FrozenEstimator(model), random_state=0).fit(X)
     function = KSDTest(stein_score(model), random_state=0).fit(X)
-    assert (frozen.statistic_, frozen.p_value_) == (function.statistic_, function.p_value_)
+    assert (frozen.statistic_, frozen.pvalue_) == (function.statistic_, function.pvalue_)
 
 
 def test_statistics_and_bootstrap_are_their_formulas():
@@ -189,8 +189,8 @@ def test_statistics_and_bootstrap_are_their_formulas():
 
     test = KSDTest(lambda x: -x, n_bootstrap=200, random_state=0).fit(X)
     assert_allclose(test.statistic_, u_statistic)
-    assert 1 <= round(test.p_value_ * 201) <= 201
-    assert_allclose(test.p_value_ * 201, round(test.p_value_ * 201))
+    assert 1 <= round(test.pvalue_ * 201) <= 201
+    assert_allclose(test.pvalue_ * 201, round(test.pvalue_ * 201))
     assert_allclose(test.score(X), -v_statistic)
     assert_allclose(test.score_samples(X), matrix.mean(axis=1))
     wild = KSDTest(lambda x: -x, bootstrap="wild", random_state=0).fit(X)
@@ -228,7 +228,7 @@ def test_one_mode_gives_the_plain_test():
     density = FrozenEstimator(mixture([1.0], [[0.2, 0.0]], [np.eye(2)]))
     plain, perturbed = (T(density, random_state=0).fit(X) for T in (KSDTest, PerturbedKSDTest))
     assert len(perturbed.modes_) == 1
-    assert (plain.statistic_, plain.p_value_) == (perturbed.statistic_, perturbed.p_value_)
+    assert (plain.statistic_, plain.pvalue_) == (perturbed.statistic_, perturbed.pvalue_)
 
 
 @pytest.mark.parametrize("scale", [0.6, 1.0, 1.3])
@@ -338,7 +338,7 @@ def test_both_tests_share_the_draws_of_the_bootstrap_and_repeat():
     X = draw_two_modes(50, np.random.RandomState(0))
     for make in (KSDTest, PerturbedKSDTest):
         test = make(TWO_MODES, random_state=3, n_bootstrap=50)
-        first, second = test.fit(X).p_value_, test.fit(X).p_value_
+        first, second = test.fit(X).pvalue_, test.fit(X).pvalue_
         assert first == second == test.test(X).pvalue
     streams = [make(random_state=3)._streams()[0] for make in (KSDTest, PerturbedKSDTest)]
     assert_array_equal(*(stream.uniform(size=3) for stream in streams))
@@ -355,5 +355,5 @@ def test_units_of_the_sample_do_not_matter(scale):
     X = np.random.RandomState(0).normal(size=(60, 2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        expected, ours = (KSDTest(random_state=0).fit(s * X).p_value_ for s in (1, scale))
+        expected, ours = (KSDTest(random_state=0).fit(s * X).pvalue_ for s in (1, scale))
     assert_allclose(ours, expected, atol=0.01)

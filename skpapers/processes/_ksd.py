@@ -1,4 +1,4 @@
-"""The kernelised Stein discrepancy: Stein kernels by blocks of rows, statistics, bootstraps."""
+"""The kernelised Stein discrepancy: Stein kernels by blocks of rows, or their random features."""
 
 from typing import NamedTuple
 
@@ -10,33 +10,16 @@ from sklearn.utils._chunking import get_chunk_n_rows
 from skpapers.utils import median_squared_distance
 
 __all__ = [
-    "KSDResult",
     "SteinSample",
     "bootstrap_weights",
     "ksd_statistics",
-    "ksd_test",
+    "stein_cross_means",
+    "stein_features",
+    "stein_frequencies",
     "stein_kernel",
     "stein_sample",
     "stein_sums",
 ]
-
-
-class KSDResult(NamedTuple):
-    """Outcome of a test of goodness of fit.
-
-    Attributes
-    ----------
-    statistic : float
-        Estimate of the squared discrepancy (it may be negative).
-    pvalue : float
-        P-value of the bootstrap.
-    reject : bool
-        Whether the p-value is at most the level.
-    """
-
-    statistic: float
-    pvalue: float
-    reject: bool
 
 
 class SteinSample(NamedTuple):
@@ -93,18 +76,78 @@ def _gaussian(xp, ratio):
 _PROFILES = {"imq": _inverse_multiquadric, "rbf": _gaussian}
 
 
-def stein_sums(samples, kernel="imq", *, weights=None):
+def stein_frequencies(n_features, n_frequencies, kernel, rng):
+    """Draw frequencies from the spectral density of a base kernel with unit bandwidth.
+
+    The inverse multiquadric is the mixture of exp(-t r) over t from Gamma(1/2).
+    """
+    frequencies = rng.normal(scale=np.sqrt(2), size=(n_frequencies, n_features))
+    if kernel == "rbf":
+        return frequencies
+    return frequencies * np.sqrt(rng.gamma(0.5, size=(n_frequencies, 1)))
+
+
+def stein_features(sample, frequencies):
+    """Features whose inner products estimate the Stein kernel, 2 d for each frequency.
+
+    With phi the Fourier features of the base kernel, s phi + grad phi in every direction.
+    """
+    points, scores, width = sample
+    xp, _, device = get_namespace_and_device(points)
+    omega = xp.asarray(frequencies / np.sqrt(width), dtype=points.dtype, device=device)
+    angles = points @ omega.T
+    cosine, sine = (f(angles) / omega.shape[0] ** 0.5 for f in (xp.cos, xp.sin))
+    directions = [
+        part
+        for j in range(points.shape[1])
+        for part in (
+            scores[:, j : j + 1] * cosine - omega[:, j] * sine,
+            scores[:, j : j + 1] * sine + omega[:, j] * cosine,
+        )
+    ]
+    return xp.concat(directions, axis=1)
+
+
+def stein_cross_means(left, right, frequencies):
+    """Means over the points of `right` of the Stein kernel of random features, one a point."""
+    xp, _ = get_namespace(left.points)
+    total = sum(xp.sum(block, axis=0) for block in _feature_blocks(right, frequencies))
+    # both with the bandwidth of the second sample
+    blocks = _feature_blocks(left._replace(bandwidth=right.bandwidth), frequencies)
+    return xp.concat([block @ total for block in blocks]) / right.points.shape[0]
+
+
+def _feature_blocks(sample, frequencies):
+    n_samples, n_features = sample.points.shape
+    row_bytes = 8 * 6 * n_features * len(frequencies)
+    for rows in gen_batches(
+        n_samples, get_chunk_n_rows(row_bytes=row_bytes, max_n_rows=n_samples)
+    ):
+        yield stein_features(sample.rows(rows), frequencies)
+
+
+def stein_sums(samples, kernel="imq", *, weights=None, frequencies=None):
     """Sum the Stein kernels of `samples` by blocks of rows, and reduce the sum.
 
-    Returns the sums of its rows, its diagonal, and, for `weights` (n_draws, n_samples), the
-    quadratic forms w'(U - diag U)w of the draws (None without).
+    With `frequencies` (of unit bandwidth) they are those of the random features, which costs time
+    linear in the rows. Returns the sums of the rows, the diagonal, and, for `weights` (n_draws,
+    n_samples), the quadratic forms w'(U - diag U)w of the draws (None without).
     """
     xp, _, device = get_namespace_and_device(samples[0].points)
-    n_samples = samples[0].points.shape[0]
-    sums, diagonals, forms = [], [], None
     if weights is not None:
         weights = xp.asarray(weights, dtype=samples[0].points.dtype, device=device)
-        forms = xp.zeros_like(weights[:, 0])
+    if frequencies is None:
+        return _pair_sums(samples, kernel, weights)
+    parts = [_feature_sums(sample, frequencies, weights) for sample in samples]
+    sums, diagonals, forms = zip(*parts)
+    return sum(sums), sum(diagonals), None if weights is None else sum(forms)
+
+
+def _pair_sums(samples, kernel, weights):
+    xp, _ = get_namespace(samples[0].points)
+    n_samples = samples[0].points.shape[0]
+    sums, diagonals = [], []
+    forms = None if weights is None else xp.zeros_like(weights[:, 0])
     n_rows = get_chunk_n_rows(row_bytes=8 * 8 * n_samples, max_n_rows=n_samples)
     for rows in gen_batches(n_samples, n_rows):
         block = sum(stein_kernel(sample.rows(rows), sample, kernel) for sample in samples)
@@ -115,6 +158,25 @@ def stein_sums(samples, kernel="imq", *, weights=None):
             forms = forms + xp.sum((part @ block) * weights, axis=1)
             forms = forms - (part * part) @ diagonals[-1]
     return xp.concat(sums), xp.concat(diagonals), forms
+
+
+def _feature_sums(sample, frequencies, weights):
+    xp, _ = get_namespace(sample.points)
+    total, diagonal = 0.0, []
+    for block in _feature_blocks(sample, frequencies):
+        total = total + xp.sum(block, axis=0)
+        diagonal.append(xp.sum(block * block, axis=1))
+    sums, projected, start = [], 0.0, 0
+    for block in _feature_blocks(sample, frequencies):
+        sums.append(block @ total)
+        stop = start + block.shape[0]
+        if weights is not None:
+            projected = projected + weights[:, start:stop] @ block
+        start = stop
+    sums, diagonal = xp.concat(sums), xp.concat(diagonal)
+    if weights is None:
+        return sums, diagonal, None
+    return sums, diagonal, xp.sum(projected**2, axis=1) - (weights * weights) @ diagonal
 
 
 def ksd_statistics(sums, diagonal):
@@ -132,21 +194,3 @@ def bootstrap_weights(n_samples, n_bootstrap, method, rng):
         counts = rng.multinomial(n_samples, np.full(n_samples, 1 / n_samples), n_bootstrap)
         return (counts - 1) / n_samples
     return rng.choice([-1.0, 1.0], size=(n_bootstrap, n_samples)) / n_samples
-
-
-def ksd_test(samples, *, kernel, bootstrap, n_bootstrap, alpha, rng):
-    """Test whether the summed discrepancy of `samples` is zero.
-
-    The multinomial bootstrap goes with the U-statistic; random signs with the V-statistic, where
-    the diagonal is the same in all draws.
-    """
-    weights = bootstrap_weights(samples[0].points.shape[0], n_bootstrap, bootstrap, rng)
-    sums, diagonal, forms = stein_sums(samples, kernel, weights=weights)
-    xp, _ = get_namespace(forms)
-    statistic, v_statistic = ksd_statistics(sums, diagonal)
-    if bootstrap == "wild":
-        statistic = v_statistic
-        forms = forms + float(xp.sum(diagonal)) / sums.shape[0] ** 2
-    n_above = int(xp.count_nonzero(forms >= statistic))
-    pvalue = (1 + n_above) / (n_bootstrap + 1)
-    return KSDResult(statistic, pvalue, pvalue <= alpha)

@@ -1,0 +1,5 @@
+"""What models of densities share: schedules, samplers, discrepancies, likelihoods."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
