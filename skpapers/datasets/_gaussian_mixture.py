@@ -223,10 +223,10 @@ def _eigen(covariances, n_components, n_features):
         return np.where(values > -lowest, values, 0.0), vectors
     if covariances.ndim == 1:
         covariances = covariances[:, None]
-    values = np.broadcast_to(covariances, (n_components, n_features))
+    values = np.tile(1.0, (n_components, n_features)) * covariances
     if values.min() < 0:
         raise ValueError("covariances must be positive semi-definite")
-    return values, np.broadcast_to(np.eye(n_features), (n_components, n_features, n_features))
+    return values, np.tile(np.eye(n_features), (n_components, 1, 1))
 
 
 def _points(X):

@@ -13,7 +13,7 @@ __all__ = ["HypothesisTestResult", "adjust_pvalues", "simulated_result"]
 class HypothesisTestResult(NamedTuple):
     """Outcome of a test whose null distribution is simulated.
 
-    Attributes
+    Parameters
     ----------
     statistic : float
         Value of the statistic; large values speak against the null hypothesis.
@@ -23,7 +23,7 @@ class HypothesisTestResult(NamedTuple):
         Whether the p-value is at most the level.
     null_distribution : ndarray of shape (n_draws,)
         Values of the statistic under the null hypothesis.
-    bootstrap_distribution : ndarray of shape (n_draws,) or None
+    bootstrap_distribution : ndarray of shape (n_draws,), default=None
         Values around the statistic as the sample varies; None where the test has none.
 
     Examples

@@ -12,9 +12,9 @@ from sklearn.utils import check_array, gen_batches
 from sklearn.utils._chunking import get_chunk_n_rows
 from sklearn.utils.validation import check_is_fitted
 
-__all__ = ["GaussianDensity", "log_ratio", "stein_score"]
+from skpapers.processes._line_integral import line_integral
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
+__all__ = ["GaussianDensity", "log_ratio", "stein_score"]
 
 
 class GaussianDensity:
@@ -185,7 +185,4 @@ def log_ratio(density, score, start, end):
     density = density.estimator if isinstance(density, FrozenEstimator) else density
     if hasattr(density, "score_samples"):
         return density.score_samples(end) - density.score_samples(start)
-    step = end - start
-    parts = 0.5 * (_NODES[:, None, None] + 1) * step + start
-    values = score(parts.reshape(-1, start.shape[1])).reshape(parts.shape)
-    return 0.5 * np.einsum("q,qij,ij->i", _WEIGHTS, values, step)
+    return line_integral(score, start, end)

@@ -14,6 +14,10 @@ from ._families import (
     TorchRegressor as TorchRegressor,
     TorchTransformer as TorchTransformer,
 )
+from ._gradients import (
+    field_divergence as field_divergence,
+    input_gradient as input_gradient,
+)
 from ._layers import ScaledLinear as ScaledLinear, make_mlp as make_mlp
 from ._mish import Mish as Mish, mish as mish, mish_derivatives as mish_derivatives
 from ._mlp import NeuralClassifier as NeuralClassifier, NeuralRegressor as NeuralRegressor
