@@ -11,14 +11,14 @@ __all__ = ["EnergyMLP"]
 class EnergyMLP(nn.Module):
     """Energy of a multi-layer perceptron plus a quadratic that makes exp(-energy) integrable.
 
+    The activation is softplus, so that the energy has derivatives of all orders.
+
     Parameters
     ----------
     n_features : int
         Number of columns.
     hidden_layer_sizes : tuple of int, default=(64, 64)
         Widths of the hidden layers.
-    activation : str or callable, default="softplus"
-        Registered name, or a factory of modules: a smooth one, as scores are derivatives.
     tail : float, default=3.0
         The quadratic is |x|^2 / (2 tail^2); `tail_mean` and `tail_precision` are buffers.
 
@@ -32,9 +32,9 @@ class EnergyMLP(nn.Module):
     torch.Size([5])
     """
 
-    def __init__(self, n_features, hidden_layer_sizes=(64, 64), activation="softplus", tail=3.0):
+    def __init__(self, n_features, hidden_layer_sizes=(64, 64), tail=3.0):
         super().__init__()
-        self.network = make_mlp(n_features, hidden_layer_sizes, 1, activation=activation)
+        self.network = make_mlp(n_features, hidden_layer_sizes, 1, activation="softplus")
         self.tail = tail
         self.register_buffer("tail_mean", torch.zeros(n_features))
         self.register_buffer("tail_precision", torch.zeros(n_features, n_features))
@@ -66,3 +66,41 @@ class EnergyMLP(nn.Module):
         centred = x - self.tail_mean
         quadratic = 0.5 * ((centred @ self.tail_precision) * centred).sum(1)
         return self.network(x)[:, 0] + quadratic
+
+    def score_and_divergence(self, x):
+        """Compute the score, minus the gradient of the energy, and its divergence.
+
+        Derivatives are propagated forward with the values, so that training on a divergence takes
+        one backward pass whatever the number of columns.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, n_features)
+            Rows.
+
+        Returns
+        -------
+        score : torch.Tensor of shape (n, n_features)
+            The score.
+        divergence : torch.Tensor of shape (n,)
+            Minus the Laplacian of the energy.
+        """
+        gradient, laplacian = _forward_derivatives(self.network, x)
+        score = -gradient - (x - self.tail_mean) @ self.tail_precision
+        return score, -laplacian - self.tail_precision.trace()
+
+
+def _forward_derivatives(network, x):
+    """Gradient and Laplacian of a network of linear layers and softplus with one output."""
+    slope = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)[None]
+    curvature = torch.zeros_like(x)
+    for layer in network:
+        if isinstance(layer, nn.Linear):
+            slope, curvature = slope @ layer.weight.T, curvature @ layer.weight.T
+        else:
+            first = torch.sigmoid(x)
+            second = first * (1 - first)
+            curvature = first * curvature + second * slope.square().sum(1)
+            slope = first[:, None] * slope
+        x = layer(x)
+    return slope[:, :, 0].expand(len(x), -1), curvature[:, 0]

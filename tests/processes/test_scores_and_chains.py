@@ -154,6 +154,15 @@ def test_tail_of_the_energy_is_its_quadratic():
     assert_allclose((energy(x) - energy.network(x)[:, 0]).detach(), (x**2).sum(1) / 8)
 
 
+def test_derivatives_propagated_forward_are_those_of_autograd():
+    energy = build_module(lambda: EnergyMLP(3, (8, 5), tail=2.0), generator(), torch.float64)
+    x = torch.randn(6, 3, generator=generator(), dtype=torch.float64)
+    score, divergence = energy.score_and_divergence(x)
+    expected = field_divergence(lambda z: -input_gradient(energy, z, create_graph=True)[1], x)
+    assert_allclose(score.detach(), expected[0], atol=1e-12)
+    assert_allclose(divergence.detach(), expected[1], atol=1e-12)
+
+
 def test_implicit_loss_prefers_the_true_score():
     """E|s|^2 / 2 + div s = E|s - score|^2 / 2 - E|score|^2 / 2, here for linear scores."""
     x = torch.tensor(np.random.RandomState(0).normal(size=(100_000, 1)))
