@@ -1,0 +1,9 @@
+from ._conjnorm import ConjNormDetector as ConjNormDetector
+from ._truncated_stein import (
+    TruncatedSteinDensity as TruncatedSteinDensity,
+    truncated_ksd as truncated_ksd,
+)
+from ._vanilla_score import (
+    ScoreMatchingSampler as ScoreMatchingSampler,
+    data_initialized_langevin as data_initialized_langevin,
+)
