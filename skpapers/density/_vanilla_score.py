@@ -256,7 +256,7 @@ class ScoreMatchingSampler(StandardizedDensity):
     def _make_module(self):
         n_features, hidden = self.n_features_in_, self.hidden_layer_sizes
         if self.model == "energy":
-            return EnergyMLP(n_features, hidden, self.tail)
+            return EnergyMLP(n_features, hidden, tail=self.tail)
         if self.model == "vector":
             return make_mlp(n_features, hidden, n_features, activation="silu")
         if self.model == "kernel":

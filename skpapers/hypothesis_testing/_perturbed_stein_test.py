@@ -20,7 +20,7 @@ from skpapers.processes._ksd import (
     stein_sample,
     stein_sums,
 )
-from skpapers.utils import check_random_state, draw_seed
+from skpapers.utils import check_random_state, draw_seed, seed_estimator
 
 from ._ksd_test import ksd_test
 from ._mode_jumps import find_modes, jump_maps, perturb, starting_points
@@ -552,14 +552,7 @@ def prepare_density(density, X, rng):
     density = clone(density)
     if isinstance(density, FrozenEstimator):
         return density, False
-    return seeded(density, rng).fit(X), True
-
-
-def seeded(estimator, rng):
-    """Replace a `random_state` of None, which stands for the global generator, by a seed."""
-    if estimator.get_params().get("random_state", 0) is None:
-        estimator.set_params(random_state=draw_seed(rng))
-    return estimator
+    return seed_estimator(density, rng).fit(X), True
 
 
 def draw_sample(density, n_samples, rng):

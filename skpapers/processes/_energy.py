@@ -11,14 +11,14 @@ __all__ = ["EnergyMLP"]
 class EnergyMLP(nn.Module):
     """Energy of a multi-layer perceptron plus a quadratic that makes exp(-energy) integrable.
 
-    The activation is softplus, so that the energy has derivatives of all orders.
-
     Parameters
     ----------
     n_features : int
         Number of columns.
     hidden_layer_sizes : tuple of int, default=(64, 64)
         Widths of the hidden layers.
+    activation : {"softplus", "silu"}, default="softplus"
+        Activation: a smooth one, as scores are derivatives.
     tail : float, default=3.0
         The quadratic is |x|^2 / (2 tail^2); `tail_mean` and `tail_precision` are buffers.
 
@@ -32,9 +32,9 @@ class EnergyMLP(nn.Module):
     torch.Size([5])
     """
 
-    def __init__(self, n_features, hidden_layer_sizes=(64, 64), tail=3.0):
+    def __init__(self, n_features, hidden_layer_sizes=(64, 64), activation="softplus", tail=3.0):
         super().__init__()
-        self.network = make_mlp(n_features, hidden_layer_sizes, 1, activation="softplus")
+        self.network = make_mlp(n_features, hidden_layer_sizes, 1, activation=activation)
         self.tail = tail
         self.register_buffer("tail_mean", torch.zeros(n_features))
         self.register_buffer("tail_precision", torch.zeros(n_features, n_features))
@@ -91,16 +91,29 @@ class EnergyMLP(nn.Module):
 
 
 def _forward_derivatives(network, x):
-    """Gradient and Laplacian of a network of linear layers and softplus with one output."""
+    """Gradient and Laplacian of a network of linear layers and activations with one output."""
     slope = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)[None]
     curvature = torch.zeros_like(x)
     for layer in network:
         if isinstance(layer, nn.Linear):
             slope, curvature = slope @ layer.weight.T, curvature @ layer.weight.T
         else:
-            first = torch.sigmoid(x)
-            second = first * (1 - first)
+            first, second = _DERIVATIVES[type(layer)](x)
             curvature = first * curvature + second * slope.square().sum(1)
             slope = first[:, None] * slope
         x = layer(x)
     return slope[:, :, 0].expand(len(x), -1), curvature[:, 0]
+
+
+def _softplus_derivatives(x):
+    first = torch.sigmoid(x)
+    return first, first * (1 - first)
+
+
+def _silu_derivatives(x):
+    gate = torch.sigmoid(x)
+    bell = gate * (1 - gate)
+    return gate + x * bell, bell * (2 + x * (1 - 2 * gate))
+
+
+_DERIVATIVES = {nn.Softplus: _softplus_derivatives, nn.SiLU: _silu_derivatives}

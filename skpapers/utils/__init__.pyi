@@ -14,4 +14,8 @@ from ._labels import (
 )
 from ._namespace import check_same_namespace as check_same_namespace
 from ._optional import import_optional as import_optional
-from ._random import check_random_state as check_random_state, draw_seed as draw_seed
+from ._random import (
+    check_random_state as check_random_state,
+    draw_seed as draw_seed,
+    seed_estimator as seed_estimator,
+)

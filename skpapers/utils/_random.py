@@ -4,7 +4,7 @@ import numbers
 
 import numpy as np
 
-__all__ = ["check_random_state", "draw_seed"]
+__all__ = ["check_random_state", "draw_seed", "seed_estimator"]
 
 
 def check_random_state(random_state=None):
@@ -68,3 +68,32 @@ def draw_seed(rng):
     True
     """
     return int(rng.randint(np.iinfo(np.int32).max))
+
+
+def seed_estimator(estimator, rng):
+    """Seed the parts of an unfitted estimator whose `random_state` is None.
+
+    None would stand for NumPy's global generator.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Changed in place: pass a clone.
+    rng : numpy.random.RandomState
+        Generator to draw the seeds from, one a part.
+
+    Returns
+    -------
+    estimator
+        The same object.
+
+    Examples
+    --------
+    >>> from sklearn.mixture import GaussianMixture
+    >>> from skpapers.utils import check_random_state, seed_estimator
+    >>> seed_estimator(GaussianMixture(), check_random_state(0)).random_state is None
+    False
+    """
+    params = estimator.get_params()
+    missing = [n for n in sorted(params) if n.endswith("random_state") and params[n] is None]
+    return estimator.set_params(**{name: draw_seed(rng) for name in missing})

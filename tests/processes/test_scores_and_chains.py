@@ -154,8 +154,10 @@ def test_tail_of_the_energy_is_its_quadratic():
     assert_allclose((energy(x) - energy.network(x)[:, 0]).detach(), (x**2).sum(1) / 8)
 
 
-def test_derivatives_propagated_forward_are_those_of_autograd():
-    energy = build_module(lambda: EnergyMLP(3, (8, 5), tail=2.0), generator(), torch.float64)
+@pytest.mark.parametrize("activation", ["softplus", "silu"])
+def test_derivatives_propagated_forward_are_those_of_autograd(activation):
+    make = lambda: EnergyMLP(3, (8, 5), activation, tail=2.0)  # noqa: E731
+    energy = build_module(make, generator(), torch.float64)
     x = torch.randn(6, 3, generator=generator(), dtype=torch.float64)
     score, divergence = energy.score_and_divergence(x)
     expected = field_divergence(lambda z: -input_gradient(energy, z, create_graph=True)[1], x)
