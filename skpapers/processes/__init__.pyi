@@ -25,3 +25,4 @@ from ._schedules import (
     time_grid as time_grid,
 )
 from ._standardized_density import StandardizedDensity as StandardizedDensity
+from ._unet import SmallUNet as SmallUNet
