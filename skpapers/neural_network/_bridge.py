@@ -23,7 +23,7 @@ from ._optimizer import make_optimizer
 from ._random import build_module, torch_generator
 from ._registry import get_registry
 
-__all__ = ["TorchEstimator"]
+__all__ = ["TorchEstimator", "resolve_device"]
 
 _PREDICT_ROWS = 8192
 
@@ -362,18 +362,7 @@ class TorchEstimator(BaseEstimator, ABC):
         return getattr(self, name, self._training_defaults[name])
 
     def _device(self):
-        device = self._setting("device")
-        if device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(device)
-        except RuntimeError as error:
-            raise ValueError(
-                f"device must be 'auto', 'cpu' or 'cuda[:i]', got {device!r}"
-            ) from error
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f"device={str(device)!r}, but there is no CUDA device here")
-        return device
+        return resolve_device(self._setting("device"))
 
     def _dtypes(self):
         dtype = self._setting("dtype")
@@ -403,6 +392,19 @@ class TorchEstimator(BaseEstimator, ABC):
     def n_iter_(self):
         """Number of epochs run."""
         return len(self.net_.history)
+
+
+def resolve_device(device):
+    """Turn "auto" or the name of a device into a device that is there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda[:i]', got {device!r}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={str(device)!r}, but there is no CUDA device here")
+    return device
 
 
 def _tensor(x):

@@ -6,10 +6,39 @@ from sklearn.base import DensityMixin
 from skpapers.neural_network import TorchEstimator, torch_generator
 from skpapers.utils import check_random_state
 
-__all__ = ["StandardizedDensity"]
+__all__ = ["Standardization", "StandardizedDensity"]
 
 
-class StandardizedDensity(DensityMixin, TorchEstimator):
+class Standardization:
+    """Columns brought to mean zero and variance one, and back."""
+
+    def _learn_scale(self, X):
+        self.mean_ = X.mean(axis=0, dtype=np.float64)
+        # scaled first: squares of huge or tiny entries are not representable
+        centred = np.abs(X - self.mean_)
+        size = np.where(centred.max(axis=0) > 0, centred.max(axis=0), 1.0)
+        spread = size * np.sqrt(np.mean((centred / size) ** 2, axis=0))
+        noise = 10 * np.finfo(X.dtype).eps * np.abs(self.mean_)
+        self.scale_ = np.where(spread > noise, spread, 1.0)
+
+    def _standardize(self, X):
+        return ((X - self.mean_) / self.scale_).astype(X.dtype)
+
+    def _to_data_units(self, Z):
+        """Undo the standardisation of an array, in its data type."""
+        return (Z * self.scale_ + self.mean_).astype(Z.dtype)
+
+    def _log_scale(self):
+        """Log density in data units minus that in standardised ones."""
+        return -float(np.log(self.scale_).sum())
+
+    def _sampling_generator(self, random_state):
+        """The torch generator of a draw; None stands for the estimator's own seed."""
+        seed = self.random_state if random_state is None else random_state
+        return torch_generator(check_random_state(seed))
+
+
+class StandardizedDensity(Standardization, DensityMixin, TorchEstimator):
     """Base of the densities trained with torch on standardised columns.
 
     A subclass provides ``_make_module`` and ``_loss`` (see
@@ -47,31 +76,6 @@ class StandardizedDensity(DensityMixin, TorchEstimator):
         if reset:
             self._learn_scale(X)
         return (self._standardize(X), *others), y
-
-    def _learn_scale(self, X):
-        self.mean_ = X.mean(axis=0, dtype=np.float64)
-        # scaled first: squares of huge or tiny entries are not representable
-        centred = np.abs(X - self.mean_)
-        size = np.where(centred.max(axis=0) > 0, centred.max(axis=0), 1.0)
-        spread = size * np.sqrt(np.mean((centred / size) ** 2, axis=0))
-        noise = 10 * np.finfo(X.dtype).eps * np.abs(self.mean_)
-        self.scale_ = np.where(spread > noise, spread, 1.0)
-
-    def _standardize(self, X):
-        return ((X - self.mean_) / self.scale_).astype(X.dtype)
-
-    def _to_data_units(self, Z):
-        """Undo the standardisation of an array, in its data type."""
-        return (Z * self.scale_ + self.mean_).astype(Z.dtype)
-
-    def _log_scale(self):
-        """Log density in data units minus that in standardised ones."""
-        return -float(np.log(self.scale_).sum())
-
-    def _sampling_generator(self, random_state):
-        """The torch generator of a draw; None stands for the estimator's own seed."""
-        seed = self._setting("random_state") if random_state is None else random_state
-        return torch_generator(check_random_state(seed))
 
     def score_function(self, X):
         """Compute the score, the gradient of the log density.
