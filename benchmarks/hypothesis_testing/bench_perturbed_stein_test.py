@@ -22,7 +22,24 @@ def cases():
         accuracy=lambda matrix: matrix.mean(),
         metric="V-statistic",
     )
+    yield _random_features_case()
     yield from _kgof_cases()
+
+
+def _random_features_case():
+    X = np.random.RandomState(0).normal(size=(10_000, 2)) + 0.02
+    exact = KSDTest(lambda x: -x, n_bootstrap=200, random_state=0)
+    ours = KSDTest(lambda x: -x, n_bootstrap=200, n_random_features=100, random_state=0)
+    return Case(
+        name="KSDTest with 100 random features",
+        size="10000 rows, 2 features",
+        peer_name="KSDTest with all pairs",
+        ours=lambda: ours.fit(X),
+        peer=lambda: exact.fit(X),
+        accuracy=lambda test: test.pvalue_,
+        metric="p-value",
+        repeats=1,
+    )
 
 
 def double_loop(X, scores, width):

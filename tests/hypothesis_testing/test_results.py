@@ -6,7 +6,13 @@ import torch
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from skpapers.hypothesis_testing import KSDTest, adjust_pvalues, stein_kernel_matrix
+from skpapers.datasets import GaussianMixtureDensity
+from skpapers.hypothesis_testing import (
+    KSDTest,
+    PerturbedKSDTest,
+    adjust_pvalues,
+    stein_kernel_matrix,
+)
 from skpapers.processes._ksd import (
     stein_cross_means,
     stein_features,
@@ -144,6 +150,18 @@ def test_null_pvalues_are_uniform(options):
         KSDTest(lambda x: -x, n_bootstrap=199, random_state=seed, **options)
         .fit(rng.normal(size=(100, 1)))
         .pvalue_
+        for seed in range(500)
+    ]
+    assert stats.kstest(pvalues, "uniform").pvalue > 0.01
+
+
+@pytest.mark.slow
+def test_null_pvalues_of_the_perturbed_test_are_uniform():
+    modes = GaussianMixtureDensity([[0.0], [6.0]])
+    options = {"n_bootstrap": 99, "n_starts": 3, "jump_scales": [0.8, 1.0, 1.2]}
+    rng = np.random.RandomState(0)
+    pvalues = [
+        PerturbedKSDTest(modes, random_state=seed, **options).fit(modes.sample(60, rng)).pvalue_
         for seed in range(500)
     ]
     assert stats.kstest(pvalues, "uniform").pvalue > 0.01
