@@ -1,7 +1,7 @@
 """
-==============================================
+===============================================
 Independence as a distance to a product of laws
-==============================================
+===============================================
 
 Two variables are independent if their joint law is the product of its marginals.
 :class:`~skpapers.hypothesis_testing.KantorovichIndependenceTest` measures how far the one is from

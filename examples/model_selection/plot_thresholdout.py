@@ -1,7 +1,7 @@
 """
-===================================
+====================================
 A holdout set that can be used twice
-===================================
+====================================
 
 Choosing features by their holdout scores, and then reporting the score on the same holdout, is
 adaptive data analysis: the report is too good. :class:`~skpapers.model_selection.Thresholdout`

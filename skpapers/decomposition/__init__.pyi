@@ -1,3 +1,14 @@
 from ._hadamard import hadamard_matrix as hadamard_matrix
+from ._meta_factorization import MetaFactorization as MetaFactorization
+from ._minimax_game import representation_regret as representation_regret
 from ._multi_teacher import MultiTeacherRegressor as MultiTeacherRegressor
 from ._phi_s import HadamardWhitener as HadamardWhitener, PHIStandardScaler as PHIStandardScaler
+from ._reconstruction import (
+    generalized_pinv as generalized_pinv,
+    meta_factorize as meta_factorize,
+    replacement_criterion as replacement_criterion,
+)
+from ._representation_game import (
+    GameRepresentation as GameRepresentation,
+    MinimaxRepresentation as MinimaxRepresentation,
+)
