@@ -7,6 +7,7 @@ from . import density as density
 from . import graph as graph
 from . import hypothesis_testing as hypothesis_testing
 from . import kernel_methods as kernel_methods
+from . import manifold as manifold
 from . import model_selection as model_selection
 from . import neural_network as neural_network
 from . import optim as optim

@@ -1,0 +1,5 @@
+"""Means, embeddings and shapes of data that live on manifolds."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
