@@ -61,12 +61,14 @@ class Flat(nn.Module):
 
 
 def fit_flat(train):
-    torch.manual_seed(0)
     X = torch.tensor(train, dtype=torch.long)
-    net = Flat(X.shape[1])
+    with torch.random.fork_rng():  # torch's layers draw from the global generator
+        torch.random.manual_seed(0)
+        net = Flat(X.shape[1])
+    generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, betas=(0.9, 0.95), fused=True)
     for _ in range(EPOCHS):
-        for rows in torch.randperm(len(X)).split(BATCH):
+        for rows in torch.randperm(len(X), generator=generator).split(BATCH):
             optimizer.zero_grad()
             net(X[rows]).backward()
             nn.utils.clip_grad_norm_(net.parameters(), 3.0)

@@ -1,7 +1,5 @@
 """TruncatedSteinDensity: the discrepancy by definition, closed forms, and truncated samples."""
 
-import warnings
-
 import numpy as np
 import pytest
 from matplotlib.path import Path
@@ -130,7 +128,7 @@ def random_function(boundary, bandwidth, rng):
 @pytest.mark.parametrize("statistic", ["u", "v"])
 def test_closed_form_of_the_mean_is_the_minimum(statistic):
     X, boundary = sample(60)
-    density = fit_quietly("gaussian_mean", X, 4 * boundary, statistic=statistic)
+    density = fit_truncated("gaussian_mean", X, 4 * boundary, statistic=statistic)
 
     def value(mean):
         return truncated_ksd(X, mean - X, 4 * boundary, statistic=statistic)
@@ -139,10 +137,8 @@ def test_closed_form_of_the_mean_is_the_minimum(statistic):
     assert_allclose(density.means_[0], found, atol=1e-5)
 
 
-def fit_quietly(model, X, boundary, **params):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return TruncatedSteinDensity(model, boundary=boundary, **params).fit(X)
+def fit_truncated(model, X, boundary, **params):
+    return TruncatedSteinDensity(model, boundary=boundary, **params).fit(X)
 
 
 @pytest.mark.parametrize("statistic", ["u", "v"])
@@ -151,7 +147,7 @@ def test_closed_form_of_the_gaussian_is_the_minimum(kind, statistic):
     rng = np.random.RandomState(0)
     X = rng.normal(size=(150, 2)) @ [[1, 0.4], [0, 0.7]]
     boundary = 3 * rng.normal(size=(12, 2))
-    density = fit_quietly("gaussian", X, boundary, statistic=statistic, covariance_type=kind)
+    density = fit_truncated("gaussian", X, boundary, statistic=statistic, covariance_type=kind)
     P = np.linalg.inv(density.covariances_[0])
     start = np.array([*(P @ density.means_[0]), P[0, 0], P[1, 1], P[0, 1]])
     n_free = {"full": 5, "diag": 4, "spherical": 3}[kind]
@@ -174,18 +170,18 @@ def test_shift_rotation_and_scale_of_the_sample_carry_over():
     X, boundary = sample(150)
     boundary = 4 * boundary
     turn = np.array([[0.6, -0.8], [0.8, 0.6]])
-    expected = fit_quietly("gaussian", X, boundary)
+    expected = fit_truncated("gaussian", X, boundary)
     for scale in (1.0, 1e-9, 1e9):
 
         def f(Z, scale=scale):
             return scale * (Z @ turn.T + [5, -3])
 
-        ours = fit_quietly("gaussian", f(X), f(boundary))
+        ours = fit_truncated("gaussian", f(X), f(boundary))
         assert_allclose(ours.means_, f(expected.means_), rtol=1e-7)
         covariances = scale**2 * turn @ expected.covariances_ @ turn.T
         assert_allclose(ours.covariances_, covariances, rtol=1e-6)
-    plain = fit_quietly("gaussian_mean", X, boundary).means_
-    ours = fit_quietly("gaussian_mean", X @ turn.T + 2, boundary @ turn.T + 2).means_
+    plain = fit_truncated("gaussian_mean", X, boundary).means_
+    ours = fit_truncated("gaussian_mean", X @ turn.T + 2, boundary @ turn.T + 2).means_
     assert_allclose(ours, plain @ turn.T + 2, rtol=1e-9)
 
 
@@ -241,8 +237,8 @@ def test_density_is_that_of_scikit_learns_mixture():
 def test_one_component_of_a_mixture_is_the_gaussian():
     X, boundary = sample(150)
     for kind in ("full", "diag", "spherical"):
-        mixture = fit_quietly("gmm", X, 4 * boundary, n_init=1, covariance_type=kind)
-        gaussian = fit_quietly("gaussian", X, 4 * boundary, covariance_type=kind)
+        mixture = fit_truncated("gmm", X, 4 * boundary, n_init=1, covariance_type=kind)
+        gaussian = fit_truncated("gaussian", X, 4 * boundary, covariance_type=kind)
         assert_allclose(mixture.means_, gaussian.means_, atol=1e-4)
         assert_allclose(mixture.covariances_, gaussian.covariances_, rtol=1e-4, atol=1e-4)
 
@@ -270,16 +266,16 @@ def test_region_truncates_density_and_draws():
 def test_blocks_of_a_large_sample_give_what_the_stored_kernel_gives(monkeypatch):
     X, boundary = sample(60)
     params = {"n_components": 2, "n_init": 1, "random_state": 0}
-    expected = fit_quietly("gmm", X, 4 * boundary, **params)
+    expected = fit_truncated("gmm", X, 4 * boundary, **params)
     monkeypatch.setattr("skpapers.density._truncated_discrepancy._MAX_STORED_ROWS", 10)
-    ours = fit_quietly("gmm", X, 4 * boundary, **params)
+    ours = fit_truncated("gmm", X, 4 * boundary, **params)
     assert_allclose(ours.discrepancy_, expected.discrepancy_, rtol=1e-5)
 
 
 @pytest.mark.parametrize("boundary", ["box", "hull"])
 def test_boundary_drawn_from_the_sample(boundary):
     X = np.random.RandomState(0).uniform(size=(400, 2))
-    density = fit_quietly("gaussian", X, boundary, n_boundary=500, random_state=0)
+    density = fit_truncated("gaussian", X, boundary, n_boundary=500, random_state=0)
     points = density.boundary_
     nearest = np.minimum(points, 1 - points).min(axis=1)
     assert np.abs(nearest).max() < 0.1
@@ -383,7 +379,7 @@ def test_mean_and_covariance_of_a_half_plane(statistic):
     for seed in range(5):
         rng = np.random.RandomState(seed)
         X = truncated_normal(1500, [0, 0], lambda x: x[:, 0] > 0, rng)
-        density = fit_quietly("gaussian", X, edge, statistic=statistic)
+        density = fit_truncated("gaussian", X, edge, statistic=statistic)
         mean, covariance = density.means_[0], density.covariances_[0]
         errors.append([np.abs(mean).max(), np.abs(covariance - np.eye(2)).max()])
     assert (np.mean(errors, axis=0) < 0.2).all()
