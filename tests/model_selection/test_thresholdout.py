@@ -403,8 +403,8 @@ def test_laplace_mechanism_adds_noise_of_the_scale_asked_for():
     assert_allclose(noisy.holdout_.noise_scale_, 0.01)
     gaps = noisy.cv_results_["mean_test_score"] - plain.cv_results_["mean_test_score"]
     assert (np.abs(gaps) > 0).all() and (np.abs(gaps) < 0.1).all()
-        with pytest.raises(ValueError, match="noise"):
-            noisy.set_params(noise=0).fit(X, y)
+    with pytest.raises(ValueError, match="noise"):
+        noisy.set_params(noise=0).fit(X, y)
 
 
 def test_scores_of_estimators_are_those_of_the_queries():
