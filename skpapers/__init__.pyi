@@ -12,6 +12,7 @@ from . import model_selection as model_selection
 from . import neural_network as neural_network
 from . import optim as optim
 from . import processes as processes
+from . import ranking as ranking
 from . import representation as representation
 from . import structure as structure
 from . import symmetry as symmetry

@@ -1,11 +1,8 @@
 """Solvers of ridge regression with a spectrally transformed kernel."""
 
-import warnings
-
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import eigsh
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._array_api import (
     _add_to_diagonal,
     _is_numpy_namespace,
@@ -15,6 +12,7 @@ from sklearn.utils._array_api import (
 from sklearn.utils.validation import check_array
 
 from skpapers.utils import positive_definite_solver
+from skpapers.utils._conjugate_gradients import metric_conjugate_gradients
 
 __all__ = ["spectrally_transformed_kernel"]
 
@@ -272,49 +270,13 @@ def solve_cg(gram, targets, labelled, ridge, eta, coefs, *, tol, max_iter):
         def product(w, image):
             return mask * image + ridge * (w - eta / n_samples * image)
 
-        coef, image, n_iter = conjugate_gradients(product, lambda r: gram @ r, targets, **options)
+        coef, image, n_iter = metric_conjugate_gradients(
+            product, lambda r: gram @ r, targets, **options
+        )
         return xp.take((targets - image) / ridge, rows, axis=0), coef, n_iter
 
     def product(dual, _):
         return mask * (gram @ filtered(gram, dual, eta, coefs)) + ridge * dual
 
-    dual, _, n_iter = conjugate_gradients(product, lambda r: r, targets, **options)
+    dual, _, n_iter = metric_conjugate_gradients(product, lambda r: r, targets, **options)
     return xp.take(dual, rows, axis=0), filtered(gram, dual, eta, coefs), n_iter
-
-
-def conjugate_gradients(product, metric, rhs, *, tol, max_iter):
-    """Solve product(x, metric(x)) = rhs for all columns at once, from zero.
-
-    `product` is self-adjoint and positive in the inner product of `metric`. Returns the
-    solution, its image under `metric` and the number of iterations.
-    """
-    xp, _ = get_namespace(rhs)
-
-    def ratio(numerator, denominator):  # 0 for columns that are already solved
-        positive = denominator > 0
-        safe = xp.where(positive, denominator, xp.ones_like(denominator))
-        return xp.where(positive, numerator / safe, xp.zeros_like(safe))
-
-    x = image = xp.zeros_like(rhs)
-    residual, direction = rhs, rhs
-    residual_image = direction_image = metric(rhs)
-    size = xp.sum(residual * residual_image, axis=0)
-    target = tol**2 * size
-    for n_iter in range(1, max_iter + 1):
-        step = product(direction, direction_image)
-        length = ratio(size, xp.sum(direction_image * step, axis=0))
-        x, image = x + length * direction, image + length * direction_image
-        residual = residual - length * step
-        residual_image = metric(residual)
-        old, size = size, xp.sum(residual * residual_image, axis=0)
-        if bool(xp.all(size <= target)):
-            return x, image, n_iter
-        slope = ratio(size, old)
-        direction = residual + slope * direction
-        direction_image = residual_image + slope * direction_image
-    warnings.warn(
-        f"Conjugate gradients did not converge in {max_iter} iterations: increase max_iter, tol "
-        "or alpha, or use solver='direct'.",
-        ConvergenceWarning,
-    )
-    return x, image, max_iter

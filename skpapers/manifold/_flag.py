@@ -6,6 +6,8 @@ from numbers import Integral
 
 from sklearn.utils._array_api import get_namespace_and_device
 
+from skpapers.utils import polar_factor
+
 __all__ = [
     "align",
     "ascend",
@@ -109,12 +111,6 @@ def start_of_mean(X, weights, dimensions):
     return xp.linalg.qr(F @ vectors if tall else vectors)[0]
 
 
-def polar(M, xp):
-    """Nearest matrix with orthonormal columns."""
-    U, _, Vh = xp.linalg.svd(M, full_matrices=False)
-    return U @ Vh
-
-
 def inner(A, B, xp):
     """Inner product of matrices, as a float."""
     return float(xp.sum(A * B))
@@ -159,11 +155,11 @@ def ascend(product, Y, *, solver, max_iter, tol):
     value = inner(Y, M, xp)
     for n_iter in range(1, max_iter + 1):
         if solver == "polar":
-            candidate, accurate = polar(M, xp), True
+            candidate, accurate = polar_factor(M), True
             new = inner(candidate, product_new := product(candidate), xp)
         else:
             step, predicted = newton_step(product, Y, M, radius, xp)
-            candidate = polar(Y + step, xp)
+            candidate = polar_factor(Y + step)
             new = inner(candidate, product_new := product(candidate), xp)
             accurate = new - value > 0.1 * predicted or predicted <= tol * value
             radius = new_radius(radius, sqrt(inner(step, step, xp)), new - value, predicted)
@@ -238,5 +234,5 @@ def to_border(step, direction, radius, xp):
 def align(Y, target, dimensions):
     """Turn each block of Y, which leaves the flag what it is, to be near that of `target`."""
     xp, _, _ = get_namespace_and_device(Y)
-    turned = [Y[:, b] @ polar(Y[:, b].T @ target[:, b], xp) for b in blocks(dimensions)]
+    turned = [Y[:, b] @ polar_factor(Y[:, b].T @ target[:, b]) for b in blocks(dimensions)]
     return xp.concat(turned, axis=1)

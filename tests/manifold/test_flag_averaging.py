@@ -21,7 +21,8 @@ from skpapers.manifold import (
     flag_mean,
     flag_median,
 )
-from skpapers.manifold._flag import ascend, block_product, polar, tangent
+from skpapers.manifold._flag import ascend, block_product, tangent
+from skpapers.utils import polar_factor
 
 SOLVERS = ["polar", "trust-region"]
 
@@ -128,7 +129,7 @@ def test_polar_steps_never_decrease_the_objective(noise):
     for _ in range(60):
         values.append(value(Y))
         assert np.sum(Y * product(Y)) == pytest.approx(values[-1])
-        Y = polar(product(Y), np)
+        Y = polar_factor(product(Y))
     assert np.diff(values).min() > -1e-13
     assert values[-1] > values[0] + 0.1
 
