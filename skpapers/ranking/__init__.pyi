@@ -1,0 +1,6 @@
+from ._biased_rankings import make_biased_rankings as make_biased_rankings
+from ._fair_subset_selection import (
+    FairSubsetSelector as FairSubsetSelector,
+    fairness_effectiveness as fairness_effectiveness,
+    multiwinner_score as multiwinner_score,
+)
