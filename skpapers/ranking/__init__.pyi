@@ -4,3 +4,7 @@ from ._fair_subset_selection import (
     fairness_effectiveness as fairness_effectiveness,
     multiwinner_score as multiwinner_score,
 )
+from ._ordinal_mds_metric import (
+    OrdinalMDSMetric as OrdinalMDSMetric,
+    OrdinalMDSRanker as OrdinalMDSRanker,
+)
