@@ -7,3 +7,9 @@ from ._barlow_twins import (
     mask_features as mask_features,
     resample_features as resample_features,
 )
+from ._ldreg import LDReg as LDReg, ldreg_penalty as ldreg_penalty
+from ._local_dimension import (
+    LocalIntrinsicDimension as LocalIntrinsicDimension,
+    effective_rank as effective_rank,
+    local_intrinsic_dimension as local_intrinsic_dimension,
+)
