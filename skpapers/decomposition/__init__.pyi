@@ -1,4 +1,13 @@
 from ._hadamard import hadamard_matrix as hadamard_matrix
+from ._low_rank import (
+    LowRankApproximation as LowRankApproximation,
+    LowRankImputer as LowRankImputer,
+)
+from ._low_rank_products import (
+    hadamard_approximation as hadamard_approximation,
+    khatri_rao_approximation as khatri_rao_approximation,
+    kronecker_approximation as kronecker_approximation,
+)
 from ._meta_factorization import MetaFactorization as MetaFactorization
 from ._minimax_game import representation_regret as representation_regret
 from ._multi_teacher import MultiTeacherRegressor as MultiTeacherRegressor

@@ -19,6 +19,12 @@ from ._gradients import (
     input_gradient as input_gradient,
 )
 from ._layers import ScaledLinear as ScaledLinear, make_mlp as make_mlp
+from ._low_rank_adapters import (
+    LoHALinear as LoHALinear,
+    LoKHLinear as LoKHLinear,
+    LoKrLinear as LoKrLinear,
+    LoRALinear as LoRALinear,
+)
 from ._mish import Mish as Mish, mish as mish, mish_derivatives as mish_derivatives
 from ._mlp import NeuralClassifier as NeuralClassifier, NeuralRegressor as NeuralRegressor
 from ._net import DivergenceError as DivergenceError
