@@ -1,4 +1,5 @@
 from ._hadamard import hadamard_matrix as hadamard_matrix
+from ._linear_subspace_projection import LinearSubspaceProjection as LinearSubspaceProjection
 from ._low_rank import (
     LowRankApproximation as LowRankApproximation,
     LowRankImputer as LowRankImputer,
@@ -8,6 +9,7 @@ from ._low_rank_products import (
     khatri_rao_approximation as khatri_rao_approximation,
     kronecker_approximation as kronecker_approximation,
 )
+from ._matrix_subspace_projection import MatrixSubspaceProjection as MatrixSubspaceProjection
 from ._meta_factorization import MetaFactorization as MetaFactorization
 from ._minimax_game import representation_regret as representation_regret
 from ._multi_teacher import MultiTeacherRegressor as MultiTeacherRegressor
