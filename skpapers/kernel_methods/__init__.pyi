@@ -6,6 +6,12 @@ from ._distillation_meta import (
     SelfDistillationClassifier as SelfDistillationClassifier,
     SelfDistillationRegressor as SelfDistillationRegressor,
 )
+from ._private_classifier import PrivateSimilarityClassifier as PrivateSimilarityClassifier
+from ._private_similarity import (
+    PrivacyLeakWarning as PrivacyLeakWarning,
+    PrivateKernelDensity as PrivateKernelDensity,
+    PrivateSimilarity as PrivateSimilarity,
+)
 from ._self_distillation import (
     SelfDistilledKernelRidge as SelfDistilledKernelRidge,
     optimal_distillation_weight as optimal_distillation_weight,
