@@ -54,13 +54,13 @@ def truncated_svd(A, n_components, *, solver="auto", random_state=None):
     array([3., 2.])
     """
     _check_n_components(n_components, min(A.shape), A.shape)
-    rng = check_random_state(random_state)
     solver = _choose(solver, A, n_components, min(A.shape), last_resort="randomized")
     if solver == "randomized":
-        u, s, vt = randomized_svd(A, n_components, random_state=draw_seed(rng), flip_sign=False)
+        seed = draw_seed(check_random_state(random_state))
+        u, s, vt = randomized_svd(A, n_components, random_state=seed, flip_sign=False)
     elif solver == "arpack":
-        start = rng.uniform(-1, 1, min(A.shape)).astype(A.dtype)
-        u, s, vt = svds(A, n_components, v0=start)
+        start = check_random_state(random_state).uniform(-1, 1, min(A.shape))
+        u, s, vt = svds(A, n_components, v0=start.astype(A.dtype))
         u, s, vt = u[:, ::-1], s[::-1], vt[::-1]
     else:
         A = A.toarray() if sparse.issparse(A) else A
