@@ -10,6 +10,12 @@ from ._flag_functions import (
     flag_mean as flag_mean,
     flag_median as flag_median,
 )
+from ._functorial import (
+    FunctorialScaling as FunctorialScaling,
+    fuzzy_strength as fuzzy_strength,
+    single_linkage_ultrametric as single_linkage_ultrametric,
+    smacof as smacof,
+)
 from ._lcot import LinearCircularOT as LinearCircularOT
 from ._lcot_distance import lcot_distance as lcot_distance, pairwise_lcot as pairwise_lcot
 from ._positive_geometry import (
