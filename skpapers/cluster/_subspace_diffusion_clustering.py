@@ -112,7 +112,7 @@ class LowRankMixtureDiffusion(TransformerMixin, ClusterMixin, BaseEstimator):
     --------
     >>> from sklearn.metrics import adjusted_rand_score
     >>> from skpapers.cluster import LowRankMixtureDiffusion, make_low_rank_gaussian_mixture
-    >>> mixture = make_low_rank_gaussian_mixture(90, 20, (2, 2, 2), noise=0.05, random_state=0)
+    >>> mixture = make_low_rank_gaussian_mixture(90, 20, (2, 2, 2), random_state=0)
     >>> model = LowRankMixtureDiffusion(n_clusters=3, random_state=0).fit(mixture.data)
     >>> adjusted_rand_score(mixture.target, model.labels_)
     1.0

@@ -7,9 +7,15 @@ from ._barlow_twins import (
     mask_features as mask_features,
     resample_features as resample_features,
 )
+from ._contrastive_latent import ContrastiveLatentModel as ContrastiveLatentModel
 from ._ldreg import LDReg as LDReg, ldreg_penalty as ldreg_penalty
 from ._local_dimension import (
     LocalIntrinsicDimension as LocalIntrinsicDimension,
     effective_rank as effective_rank,
     local_intrinsic_dimension as local_intrinsic_dimension,
+)
+from ._unsupervised_pretraining import (
+    PretrainedClassifier as PretrainedClassifier,
+    PretrainedRegressor as PretrainedRegressor,
+    informative_excess_bound as informative_excess_bound,
 )
