@@ -180,6 +180,9 @@ class _Pretrained(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         ndarray of shape (n_samples, n_components_)
             What the head sees.
         """
+        return self._features(X)
+
+    def _features(self, X):
         X = self._validate(X)
         return self._latent(X).astype(X.dtype, copy=False)
 
@@ -386,7 +389,7 @@ class PretrainedClassifier(ClassifierMixin, _Pretrained):
         ndarray of shape (n_samples,)
             Class labels.
         """
-        Z = self.transform(X)
+        Z = self._features(X)
         codes = self.head_.predict(Z)
         return self.classes_[codes.astype(np.intp)]
 
@@ -404,7 +407,7 @@ class PretrainedClassifier(ClassifierMixin, _Pretrained):
         ndarray of shape (n_samples, n_classes)
             Probabilities.
         """
-        Z = self.transform(X)
+        Z = self._features(X)
         return self.head_.predict_proba(Z).astype(Z.dtype, copy=False)
 
 
@@ -549,7 +552,7 @@ class PretrainedRegressor(RegressorMixin, _Pretrained):
         ndarray of shape (n_samples,) or (n_samples, n_targets)
             Predictions.
         """
-        Z = self.transform(X)
+        Z = self._features(X)
         return self.head_.predict(Z).astype(Z.dtype, copy=False)
 
     def __sklearn_tags__(self):
