@@ -109,7 +109,9 @@ class _Pretrained(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         known = X
         if X_unlabeled is not None:
-            extra = validate_data(self, X_unlabeled, reset=False, dtype=[np.float64, np.float32])
+            extra = validate_data(
+                self, X_unlabeled, reset=False, dtype=[np.float64, np.float32], order="C"
+            )
             X = np.concatenate([X, extra.astype(X.dtype, copy=False)])
         self.n_unlabeled_ = int(len(X) - np.sum(labelled))
         self._fit_latent(X, rng)
@@ -165,7 +167,7 @@ class _Pretrained(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
 
     def _validate(self, X):
         check_is_fitted(self)
-        return validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        return validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
 
     def transform(self, X):
         """Compute the posterior mean of the latent variable, or the responsibilities.
@@ -341,7 +343,7 @@ class PretrainedClassifier(ClassifierMixin, _Pretrained):
         self : object
             The fitted estimator.
         """
-        X = validate_data(self, X, dtype=[np.float64, np.float32])
+        X = validate_data(self, X, dtype=[np.float64, np.float32], order="C")
         codes = self._read_labels(X, y)
         return self._fit_phases(X, X_unlabeled, codes, codes >= 0)
 
@@ -507,7 +509,7 @@ class PretrainedRegressor(RegressorMixin, _Pretrained):
         self : object
             The fitted estimator.
         """
-        X = validate_data(self, X, dtype=[np.float64, np.float32])
+        X = validate_data(self, X, dtype=[np.float64, np.float32], order="C")
         return self._fit_phases(X, X_unlabeled, *self._read_targets(X, y))
 
     def _read_targets(self, X, y):
