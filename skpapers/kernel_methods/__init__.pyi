@@ -6,10 +6,16 @@ from ._distillation_meta import (
     SelfDistillationClassifier as SelfDistillationClassifier,
     SelfDistillationRegressor as SelfDistillationRegressor,
 )
+from ._hierarchical_mtgp import (
+    HierarchicalMultitaskGPRegressor as HierarchicalMultitaskGPRegressor,
+)
+from ._spectral_mixture import (
+    HierarchicalSpectralMixtureKernel as HierarchicalSpectralMixtureKernel,
+)
 from ._private_classifier import PrivateSimilarityClassifier as PrivateSimilarityClassifier
+from ._private_density import PrivateKernelDensity as PrivateKernelDensity
 from ._private_similarity import (
     PrivacyLeakWarning as PrivacyLeakWarning,
-    PrivateKernelDensity as PrivateKernelDensity,
     PrivateSimilarity as PrivateSimilarity,
 )
 from ._self_distillation import (
