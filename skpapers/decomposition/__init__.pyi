@@ -1,3 +1,4 @@
+from ._funbat import FunctionalTuckerRegressor as FunctionalTuckerRegressor
 from ._hadamard import hadamard_matrix as hadamard_matrix
 from ._linear_subspace_projection import LinearSubspaceProjection as LinearSubspaceProjection
 from ._low_rank import (
