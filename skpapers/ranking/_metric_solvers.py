@@ -4,11 +4,9 @@ import warnings
 
 import numpy as np
 from scipy import linalg, sparse
-from scipy.sparse.linalg import LinearOperator, cg
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.neighbors import NearestNeighbors
 
-from skpapers.utils import positive_definite_solver
+from skpapers.utils import conjugate_gradients, nearest_neighbors, positive_definite_solver
 
 _MAX_PRIMAL = 2000  # columns of a system that is formed
 _MAX_PAIRS = 2_000_000
@@ -30,16 +28,9 @@ def level_neighbors(X, codes, n_neighbors):
         if k > 0:
             heads = np.arange(0, len(rows), step)
             first.append(np.repeat(rows[heads], k))
-            second.append(rows[nearest_others(X[rows], heads, k)].ravel())
+            found = nearest_neighbors(X[rows], k, rows=heads)[1]
+            second.append(rows[found].ravel())
     return np.concatenate(first), np.concatenate(second)
-
-
-def nearest_others(X, heads, k):
-    """Indices of the k nearest rows of each of some rows of X, without the row itself."""
-    found = NearestNeighbors(n_neighbors=k + 1).fit(X).kneighbors(X[heads], return_distance=False)
-    itself = found == heads[:, None]
-    itself[~itself.any(axis=1), -1] = True  # more than k copies of the row
-    return found[~itself].reshape(len(heads), k)
 
 
 def local_weights(edges, n_samples, local_strength):
@@ -117,28 +108,12 @@ def linear_map(X, mean, Y, weights, penalty, solver):
         system = weights @ (X @ X.T)
         system.flat[:: len(system) + 1] += penalty
         return linalg.solve(system, Y / X.shape[0]).T @ X
-    return conjugate_gradients(X, mean, weights, penalty, target).T
 
+    def product(V):
+        return X.T @ (weights @ (X @ V)) - np.outer(mean, mean @ V) + penalty * V
 
-def conjugate_gradients(X, mean, weights, penalty, target):
-    """The same without the matrix, one column at a time."""
-
-    def product(v):
-        v = v.ravel()
-        return X.T @ (weights @ (X @ v)) - mean * (mean @ v) + penalty * v
-
-    n_features = X.shape[1]
-    system = LinearOperator((n_features, n_features), matvec=product, dtype=np.float64)
-    columns = []
-    for column in target.T:
-        solution, failed = cg(system, column, rtol=1e-10, atol=0.0, maxiter=10 * n_features + 100)
-        if failed:
-            warnings.warn(
-                "Conjugate gradients did not converge: scale the columns of X or increase alpha.",
-                ConvergenceWarning,
-            )
-        columns.append(solution)
-    return np.stack(columns, axis=1)
+    n_steps = 10 * X.shape[1] + 100
+    return conjugate_gradients(product, target, tol=1e-10, max_iter=n_steps)[0].T
 
 
 def sample_pairs(n_samples, rng):

@@ -19,3 +19,10 @@ from ._unsupervised_pretraining import (
     PretrainedRegressor as PretrainedRegressor,
     informative_excess_bound as informative_excess_bound,
 )
+from ._class_separability import (
+    icnn_loss as icnn_loss,
+    icnn_score as icnn_score,
+    icnn_separability as icnn_separability,
+    proto_triplet_loss as proto_triplet_loss,
+)
+from ._proto_triplet import ProtoTripletClassifier as ProtoTripletClassifier

@@ -1,6 +1,7 @@
 """Nearest neighbours, exact or approximate, of the rows of a table."""
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.neighbors import NearestNeighbors
 
 from ._optional import import_optional
@@ -10,16 +11,26 @@ __all__ = ["nearest_neighbors"]
 
 
 def nearest_neighbors(
-    X, n_neighbors, *, Y=None, metric="euclidean", method="exact", random_state=None, n_jobs=None
+    X,
+    n_neighbors,
+    *,
+    rows=None,
+    Y=None,
+    metric="euclidean",
+    method="exact",
+    random_state=None,
+    n_jobs=None,
 ):
     """Find the nearest neighbours of the rows of `X`.
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Rows.
     n_neighbors : int
         Number of neighbours, at most ``n_samples - 1``, or the rows of `Y`.
+    rows : ndarray of int of shape (n_queries,), default=None
+        Rows of `X` whose neighbours are wanted; None for all.
     Y : array-like of shape (n_reference, n_features), default=None
         Rows to search. None searches the other rows of `X`: a row is not its own neighbour,
         its duplicates are.
@@ -36,9 +47,9 @@ def nearest_neighbors(
 
     Returns
     -------
-    distances : ndarray of shape (n_samples, n_neighbors)
+    distances : ndarray of shape (n_queries, n_neighbors)
         Distances, ascending; for "inner_product" the negative inner products.
-    indices : ndarray of shape (n_samples, n_neighbors)
+    indices : ndarray of shape (n_queries, n_neighbors)
         Rows of `Y`, or of `X`.
 
     Raises
@@ -55,18 +66,20 @@ def nearest_neighbors(
     >>> indices.ravel(), distances.ravel()
     (array([1, 0, 1]), array([1., 1., 2.]))
     """
-    X = np.asarray(X)
+    X = X if issparse(X) else np.asarray(X)
     reference = X if Y is None else np.asarray(Y)
+    rows = np.arange(X.shape[0]) if rows is None else rows
+    queries = X[rows]
     _check_n_neighbors(n_neighbors, reference.shape[0] - (Y is None))
     n_found = n_neighbors + (Y is None)
     if metric == "inner_product":
-        queries, lifted = _lift(X, reference)
-        _, indices = _search(lifted, queries, n_found, "euclidean", method, random_state, n_jobs)
-        distances = -np.einsum("ij,ikj->ik", X, reference[indices])
+        lifted, high = _lift(queries, reference)
+        _, indices = _search(high, lifted, n_found, "euclidean", method, random_state, n_jobs)
+        distances = -np.einsum("ij,ikj->ik", queries, reference[indices])
     else:
-        search = _search(reference, X, n_found, metric, method, random_state, n_jobs)
+        search = _search(reference, queries, n_found, metric, method, random_state, n_jobs)
         distances, indices = search
-    return (distances, indices) if Y is not None else _without_self(distances, indices)
+    return (distances, indices) if Y is not None else _without_self(distances, indices, rows)
 
 
 def _search(reference, queries, n_neighbors, metric, method, random_state, n_jobs):
@@ -90,9 +103,9 @@ def _lift(X, Y):
     return np.column_stack([X, np.zeros_like(X[:, 0])]), np.column_stack([Y, height])
 
 
-def _without_self(distances, indices):
+def _without_self(distances, indices, rows):
     """Take each row out of its own neighbours; its last one where duplicates crowd it out."""
-    others = indices != np.arange(len(indices))[:, None]
+    others = indices != rows[:, None]
     others[others.all(axis=1), -1] = False
     shape = (len(indices), indices.shape[1] - 1)
     return distances[others].reshape(shape), indices[others].reshape(shape)

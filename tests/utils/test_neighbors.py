@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.datasets import load_digits
 from sklearn.metrics import pairwise_distances
 
@@ -59,3 +60,13 @@ def test_bad_requests_name_the_parameter():
         nearest_neighbors(np.eye(3), 3)
     with pytest.raises(ValueError, match="method='fast'"):
         nearest_neighbors(np.eye(3), 1, method="fast")
+
+
+def test_chosen_rows_get_the_neighbours_they_have_among_all():
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    rows = np.array([7, 0, 33])
+    for whole, part in zip(nearest_neighbors(X, 4), nearest_neighbors(X, 4, rows=rows)):
+        np.testing.assert_array_equal(part, whole[rows])
+    sparse_X = sparse.csr_array(np.where(X > 0, X, 0))
+    dense = nearest_neighbors(sparse_X.toarray(), 4)[0]
+    np.testing.assert_allclose(nearest_neighbors(sparse_X, 4)[0], dense, atol=1e-12)
