@@ -4,6 +4,10 @@ from ._fair_subset_selection import (
     fairness_effectiveness as fairness_effectiveness,
     multiwinner_score as multiwinner_score,
 )
+from ._kernel_balancing import (
+    KernelBalancedRecommender as KernelBalancedRecommender,
+    KernelBalancingWeights as KernelBalancingWeights,
+)
 from ._ordinal_mds_metric import (
     OrdinalMDSMetric as OrdinalMDSMetric,
     OrdinalMDSRanker as OrdinalMDSRanker,
