@@ -3,6 +3,7 @@ from ._canonical_form import (
     santalo_point as santalo_point,
     simplex_canonical_form as simplex_canonical_form,
 )
+from ._filtrations import function_rips as function_rips
 from ._flag_averaged_pca import FlagAveragedPCA as FlagAveragedPCA
 from ._flag_averaging import FlagMean as FlagMean, FlagMedian as FlagMedian
 from ._flag_functions import (
@@ -18,8 +19,20 @@ from ._functorial import (
 )
 from ._lcot import LinearCircularOT as LinearCircularOT
 from ._lcot_distance import lcot_distance as lcot_distance, pairwise_lcot as pairwise_lcot
+from ._multiparameter_persistence import (
+    MultiparameterPersistence as MultiparameterPersistence,
+)
 from ._positive_geometry import (
     PolytopeCanonicalForm as PolytopeCanonicalForm,
     WachspressCoordinates as WachspressCoordinates,
 )
+from ._signed_measures import (
+    euler_signed_measure as euler_signed_measure,
+    hilbert_signed_measure as hilbert_signed_measure,
+    signed_measure_distance as signed_measure_distance,
+)
 from ._tldr import TLDR as TLDR
+from ._topology_optimization import (
+    MultiparameterTopologyLoss as MultiparameterTopologyLoss,
+    TopologicalPointOptimizer as TopologicalPointOptimizer,
+)
