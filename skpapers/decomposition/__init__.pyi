@@ -1,7 +1,7 @@
 from ._funbat import FunctionalTuckerRegressor as FunctionalTuckerRegressor
 from ._hadamard import hadamard_matrix as hadamard_matrix
 from ._linear_subspace_projection import LinearSubspaceProjection as LinearSubspaceProjection
-from ._low_rank import (
+from ._low_rank_tales import (
     LowRankApproximation as LowRankApproximation,
     LowRankImputer as LowRankImputer,
 )

@@ -11,7 +11,7 @@ from ._flag_functions import (
     flag_mean as flag_mean,
     flag_median as flag_median,
 )
-from ._functorial import (
+from ._functorial_manifold import (
     FunctorialScaling as FunctorialScaling,
     fuzzy_strength as fuzzy_strength,
     single_linkage_ultrametric as single_linkage_ultrametric,
