@@ -6,6 +6,10 @@ from ._distillation_meta import (
     SelfDistillationClassifier as SelfDistillationClassifier,
     SelfDistillationRegressor as SelfDistillationRegressor,
 )
+from ._function_space_parameterization import (
+    SparseFunctionSpaceClassifier as SparseFunctionSpaceClassifier,
+    SparseFunctionSpaceRegressor as SparseFunctionSpaceRegressor,
+)
 from ._hierarchical_mtgp import (
     HierarchicalMultitaskGPRegressor as HierarchicalMultitaskGPRegressor,
 )
