@@ -1,7 +1,7 @@
 """
-==================================================
+===================================================
 Private answers about a data set, one noisy summary
-==================================================
+===================================================
 
 :class:`~skpapers.kernel_methods.PrivateSimilarity` looks at the records once, releases a summary
 with differential privacy, and then answers any number of queries from it. A density estimate or a
