@@ -7,15 +7,24 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from benchmarks._harness import Case
 from skpapers.cluster import ManifoldLinearizingClustering
+from skpapers.utils import nearest_neighbors
 
-COPIES = (1, 11)  # noisy copies of the digits
+N_ROWS = (1_797, 20_000)
+
+
+def mixed_digits(X, y, n_samples):
+    """Rows on the segments between digits and their neighbours: none is a copy of another."""
+    rng = np.random.default_rng(0)
+    first = rng.integers(len(X), size=n_samples)
+    second = nearest_neighbors(X, 10)[1][first, rng.integers(10, size=n_samples)]
+    share = rng.uniform(0.5, 1, size=(n_samples, 1))
+    return share * X[first] + (1 - share) * X[second], y[first]
 
 
 def cases():
     X, y = load_digits(return_X_y=True)
-    for n_copies in COPIES:
-        rows, labels = np.tile(X, (n_copies, 1)), np.tile(y, n_copies)
-        rows = rows + np.random.default_rng(0).normal(0, 1, size=rows.shape)
+    for n_samples in N_ROWS:
+        rows, labels = (X, y) if n_samples == len(X) else mixed_digits(X, y, n_samples)
         ours = ManifoldLinearizingClustering(10, random_state=0)
         peer = SpectralClustering(10, affinity="nearest_neighbors", random_state=0)
         yield Case(

@@ -73,6 +73,9 @@ def truncated_svd(A, n_components, *, solver="auto", random_state=None):
 def truncated_eigh(A, n_components, *, largest=True, solver="auto", random_state=None):
     """Compute extreme eigenpairs of a symmetric matrix.
 
+    Of an eigenvalue that is repeated, "arpack" may miss copies: where they matter, as for the
+    components of a graph, take "full", or one component at a time.
+
     Parameters
     ----------
     A : {array, sparse matrix} of shape (n, n)
