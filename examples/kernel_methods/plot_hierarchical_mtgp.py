@@ -14,11 +14,8 @@ interact, with phases and delays of their own.
 # The data
 # --------
 
-import warnings
-
 import matplotlib.pyplot as plt
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 
@@ -44,7 +41,6 @@ X = x[:, None]
 # Three models of the failed sensor
 # ---------------------------------
 
-warnings.simplefilter("ignore", ConvergenceWarning)
 predictions = {}
 kernel = RBF() + WhiteKernel(0.01)
 peer = GaussianProcessRegressor(kernel, normalize_y=True).fit(X[:50], Y[:50, 1])

@@ -7,6 +7,7 @@ import numpy as np
 
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 16, 52
 RADIUS = 10
+_VALUE_WIDTH = 64  # of a score written beside a dot
 
 
 def scatter(rows, score_name, width=720, height=420):
@@ -22,7 +23,7 @@ def scatter(rows, score_name, width=720, height=420):
     places = [(x(row["fit_seconds"]), y(row["score"])) for row in rows]
     places = _spread_out(places, right, bottom)
     for rank in reversed(range(len(rows))):  # the best on top
-        parts.append(_dot(rank + 1, rows[rank], places[rank], x, y, bottom))
+        parts.append(_dot(rank + 1, rows[rank], places[rank], places, x, y, bottom))
     title = f"<title>{html.escape(score_name)} against fit time</title>"
     return f'<svg viewBox="0 0 {width} {height}" role="img">{title}{"".join(parts)}</svg>'
 
@@ -128,7 +129,7 @@ def _spread(row, x, y):
     )
 
 
-def _dot(rank, row, place, x, y, bottom):
+def _dot(rank, row, place, places, x, y, bottom):
     """Numbered circle, with a line to its true place if it had to move."""
     cx, cy = (f"{value:.1f}" for value in place)
     name = html.escape(row["method"])
@@ -140,13 +141,15 @@ def _dot(rank, row, place, x, y, bottom):
         f'<line class="leader" {start} x2="{cx}" y2="{cy}"/>'
         f'<circle cx="{cx}" cy="{cy}" r="{RADIUS}"/>'
         + _text("rank", "middle", f'x="{cx}" y="{place[1] + 3.8:.1f}"', rank)
-        + f"{_off_scale(row, place, y, bottom)}</a>"
+        + f"{_off_scale(row, place, places, y, bottom)}</a>"
     )
 
 
-def _off_scale(row, place, y, bottom):
-    """Say the score of a dot that lies below the picture."""
-    if y(row["score"]) < bottom:
+def _off_scale(row, place, places, y, bottom):
+    """Say the score of a dot that lies below the picture, where no other dot is in the way."""
+    ahead = places - place
+    crowded = (ahead[:, 0] > 0) & (ahead[:, 0] < _VALUE_WIDTH) & (abs(ahead[:, 1]) < 2 * RADIUS)
+    if y(row["score"]) < bottom or crowded.any():
         return ""
     x = place[0] + RADIUS + 4
     return f'<text class="tick" x="{x:.1f}" y="{place[1] + 4:.1f}">▾ {row["score"]:.2f}</text>'

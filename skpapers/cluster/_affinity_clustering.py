@@ -1,4 +1,4 @@
-"""Spectral clustering of a membership matrix, whose graph may well be disconnected."""
+"""Spectral clustering of affinities, whose graph may well be disconnected."""
 
 import numpy as np
 from scipy import sparse
@@ -7,7 +7,7 @@ from sklearn.cluster import KMeans
 
 from skpapers.utils import draw_seed, truncated_eigh
 
-__all__ = ["cluster_coordinates", "membership_coordinates"]
+__all__ = ["affinity_coordinates", "cluster_coordinates"]
 
 _N_INIT = 10
 
@@ -23,16 +23,16 @@ def largest_entries(matrix, n_top):
     return (kept + kept.T) / 2
 
 
-def membership_coordinates(membership, n_components, n_top, rng):
-    """Leading eigenvectors of the graph that the largest entries of a membership make.
+def affinity_coordinates(affinity, n_components, n_top, rng):
+    """Leading eigenvectors of the graph that the largest entries of each row make.
 
     All entries are kept where the graph has more pieces than there are eigenvectors.
     """
-    affinity = largest_entries(membership, n_top)
-    n_pieces, piece = connected_components(affinity, directed=False)
+    graph = largest_entries(affinity, n_top)
+    n_pieces, piece = connected_components(graph, directed=False)
     if n_pieces > n_components:
-        affinity, piece = sparse.csr_array(membership), np.zeros(len(membership), dtype=int)
-    return spectral_coordinates(affinity, piece, n_components, rng)
+        graph, piece = sparse.csr_array(affinity), np.zeros(len(affinity), dtype=int)
+    return spectral_coordinates(graph, piece, n_components, rng)
 
 
 def spectral_coordinates(affinity, piece, n_components, rng):

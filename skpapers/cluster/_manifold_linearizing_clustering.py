@@ -16,7 +16,7 @@ from skpapers.neural_network._data import Data
 from skpapers.neural_network._self_supervised import call_in_numpy, check_sizes, output_width
 from skpapers.utils import check_random_state, nearest_neighbors
 
-from ._affinity_clustering import cluster_coordinates, membership_coordinates
+from ._affinity_clustering import affinity_coordinates, cluster_coordinates
 from ._coding_rates import (
     coding_length,
     compressed_rate,
@@ -441,7 +441,7 @@ class ManifoldLinearizingClustering(
     def _cluster(self, membership, Z, rng):
         """Labels of the anchors by spectral clustering."""
         largest = self.n_clusters or min(_MAX_CLUSTERS, len(Z))
-        vectors = membership_coordinates(membership, largest, self.n_top, rng)
+        vectors = affinity_coordinates(membership, largest, self.n_top, rng)
         if self.n_clusters is not None:
             return cluster_coordinates(vectors, largest, rng)
         choices = [cluster_coordinates(vectors, k, rng) for k in range(1, largest + 1)]

@@ -3,14 +3,12 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp
-from sklearn.cluster import KMeans
-from sklearn.utils import gen_batches
 
-from skpapers.utils import draw_seed, qr_factor, truncated_eigh, truncated_svd
+from skpapers.utils import qr_factor, truncated_eigh, truncated_svd
 
+from ._affinity_clustering import affinity_coordinates, cluster_coordinates
 from ._low_rank_mixture import LowRankMixture
 
 __all__ = [
@@ -24,7 +22,6 @@ __all__ = [
 ]
 
 _START_ROWS = 2000  # starts are compared on so many rows, and only the best goes on with all
-_BATCH = 2**22
 _BETTER = 1e-9  # relative gain by which a random start replaces the spectral one
 _LEAST_WEIGHT = 1e-12
 
@@ -105,35 +102,13 @@ def spectral_labels(X, n_clusters, rng):
     """Thresholded subspace clustering: spectral clustering of the largest cosines of each row."""
     if n_clusters == 1:
         return np.zeros(len(X), dtype=np.intp)
-    n = len(X)
-    n_neighbors = min(n - 1, max(3, int(np.ceil(np.sqrt(n / n_clusters)))))
-    graph = cosine_graph(X, n_neighbors)
-    scale = 1 / np.sqrt(np.maximum(graph.sum(axis=1), np.finfo(float).tiny))
-    affinity = sparse.diags_array(scale) @ graph @ sparse.diags_array(scale)
-    affinity = affinity.toarray() if n <= 1000 else affinity
-    vectors = truncated_eigh(affinity, n_clusters, random_state=rng)[1]
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors = vectors / np.where(lengths > 0, lengths, 1)
-    return KMeans(n_clusters, n_init=10, random_state=draw_seed(rng)).fit(vectors).labels_
-
-
-def cosine_graph(X, n_neighbors):
-    """Symmetric weights exp(-2 angle) of the lines closest in angle to that of each row."""
+    n_top = min(len(X) - 1, max(3, int(np.ceil(np.sqrt(len(X) / n_clusters)))))
     lengths = np.linalg.norm(X, axis=1, keepdims=True)
     U = X / np.where(lengths > 0, lengths, 1)
-    n, columns, weights = len(U), [], []
-    for batch in gen_batches(n, max(1, _BATCH // n)):
-        cosines = np.abs(U[batch] @ U.T)
-        cosines[np.arange(len(cosines)), np.arange(batch.start, batch.stop)] = -1
-        near = np.argpartition(-cosines, n_neighbors - 1, axis=1)[:, :n_neighbors]
-        columns.append(near)
-        weights.append(np.take_along_axis(cosines, near, axis=1))
-    weights = np.exp(-2 * np.arccos(np.clip(np.concatenate(weights), 0, 1)))
-    rows = np.repeat(np.arange(n), n_neighbors)
-    graph = sparse.csr_array(
-        (weights.ravel(), (rows, np.concatenate(columns).ravel())), shape=(n, n)
-    )
-    return graph + graph.T
+    affinity = np.exp(-2 * np.arccos(np.clip(np.abs(U @ U.T), 0, 1)))
+    np.fill_diagonal(affinity, 0)
+    vectors = affinity_coordinates(affinity, n_clusters, n_top, rng)
+    return cluster_coordinates(vectors, n_clusters, rng)
 
 
 def eigengap_ranks(X, labels):

@@ -6,8 +6,10 @@ from ._distillation_meta import (
     SelfDistillationClassifier as SelfDistillationClassifier,
     SelfDistillationRegressor as SelfDistillationRegressor,
 )
-from ._function_space_parameterization import (
+from ._function_space_classifier import (
     SparseFunctionSpaceClassifier as SparseFunctionSpaceClassifier,
+)
+from ._function_space_parameterization import (
     SparseFunctionSpaceRegressor as SparseFunctionSpaceRegressor,
 )
 from ._hierarchical_mtgp import (

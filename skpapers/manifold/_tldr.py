@@ -18,7 +18,6 @@ from skpapers.utils import nearest_neighbors
 __all__ = ["TLDR"]
 
 _EMBED_ROWS = 8192
-_LARS_RATE = 0.2  # for batches of 256 rows
 
 
 class TLDR(SelfSupervisedTransformer):
@@ -145,6 +144,7 @@ class TLDR(SelfSupervisedTransformer):
     ((1797, 16), (16, 64))
     """
 
+    _auto_lr = 3e-3
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions({"relu", "identity"})],
@@ -157,7 +157,6 @@ class TLDR(SelfSupervisedTransformer):
         "whiten": ["boolean"],
         "normalize": ["boolean"],
         "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
-        "warmup": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"}), None],
     }
     _search_space = {
         "n_components": [8, 16, 32],
@@ -351,22 +350,6 @@ class TLDR(SelfSupervisedTransformer):
     def bias_(self):
         """Shift of the map, for linear encoders."""
         return self._affine_map()[1]
-
-    def _setting(self, name):
-        value = super()._setting(name)
-        if name == "lr" and value == "auto":
-            return (
-                _LARS_RATE * (self.batch_size or 256) / 256 if self.optimizer == "lars" else 3e-3
-            )
-        if name == "lr_schedule":
-            return self._schedule()
-        return value
-
-    def _schedule(self):
-        warmup = self.warmup
-        if warmup == "auto":
-            warmup = 10 if self.optimizer == "lars" else None
-        return None if warmup is None else f"warmup_cosine(warmup={min(warmup, self.max_epochs)})"
 
     def __getstate__(self):
         """Leave projector and optimizer behind, which weigh many times what the encoder does."""

@@ -31,7 +31,10 @@ class SelfSupervisedTransformer(TorchTransformer):
     and declares among its parameters `n_components`, `hidden_layer_sizes`, `projector_sizes`,
     `augmentation`, `corruption`, `image_shape` and `encoder`; it may override
     ``_make_encoder()``, ``_make_projector(n_in)`` and ``_distort(X, generator)``. Training is in
-    float32. See :class:`TorchTransformer` for the rest.
+    float32. Where it lets `lr` be "auto", that is ``_auto_lr``, or for the optimizer "lars"
+    ``_lars_lr`` for 256 rows a batch; where it has a parameter `warmup`, the rate rises for so
+    many epochs, "auto" being 10 with "lars" and None, a constant rate, without. See
+    :class:`TorchTransformer` for the rest.
 
     Attributes
     ----------
@@ -48,6 +51,8 @@ class SelfSupervisedTransformer(TorchTransformer):
     """
 
     _even_batches = True
+    _auto_lr = 1e-3
+    _lars_lr = 0.2  # for batches of 256 rows
     _training_defaults = {
         "optimizer": "adamw",
         "weight_decay": 1e-6,
@@ -63,6 +68,7 @@ class SelfSupervisedTransformer(TorchTransformer):
         "corruption": [Interval(Real, 0, 1, closed="both")],
         "image_shape": ["array-like", None],
         "encoder": [nn.Module, None],
+        "warmup": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"}), None],
     }
 
     @abstractmethod
@@ -171,6 +177,18 @@ class SelfSupervisedTransformer(TorchTransformer):
                 f"{type(self).__name__} learns from correlations over rows, and found n_samples=1"
             )
         return data
+
+    def _setting(self, name):
+        value = super()._setting(name)
+        lars = getattr(self, "optimizer", None) == "lars"
+        if name == "lr" and value == "auto":
+            rows = self._setting("batch_size") or 256
+            return self._lars_lr * rows / 256 if lars else self._auto_lr
+        if name == "lr_schedule" and hasattr(self, "warmup"):
+            warmup = (10 if lars else None) if self.warmup == "auto" else self.warmup
+            epochs = self._setting("max_epochs")
+            return None if warmup is None else f"warmup_cosine(warmup={min(warmup, epochs)})"
+        return value
 
     def _make_module(self):
         encoder = self._make_encoder()

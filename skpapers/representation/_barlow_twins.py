@@ -1,6 +1,6 @@
 """Barlow Twins: embeddings whose components agree between views and repeat nothing."""
 
-from numbers import Integral, Real
+from numbers import Real
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _CORRELATION_RATE = 0.1  # share of a batch in the running mean of the cross-correlation
-_LARS_RATES = {"lr": 0.2, "vector_lr": 0.0048}  # for batches of 256 rows
+_LARS_VECTOR_LR = 0.0048  # of biases and norms, for batches of 256 rows
 
 
 class BarlowTwins(SelfSupervisedTransformer):
@@ -143,7 +143,6 @@ default="resample"
     _parameter_constraints = {
         "lambd": [Interval(Real, 0, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
-        "warmup": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"}), None],
     }
     _search_space = {"corruption": [0.1, 0.3, 0.5], "lambd": [1e-3, 5e-3, 2e-2]}
 
@@ -209,22 +208,9 @@ default="resample"
 
     def _setting(self, name):
         value = super()._setting(name)
-        if name == "lr" and value == "auto":
-            return self._lars_rate() if self.optimizer == "lars" else 1e-3
-        if name == "lr_schedule":
-            return self._schedule()
         if name == "optimizer_params" and self.optimizer == "lars" and self.lr == "auto":
-            return {"vector_lr_scale": _LARS_RATES["vector_lr"] / _LARS_RATES["lr"]}
+            return {"vector_lr_scale": _LARS_VECTOR_LR / self._lars_lr}
         return value
-
-    def _lars_rate(self):
-        return _LARS_RATES["lr"] * (self.batch_size or 256) / 256
-
-    def _schedule(self):
-        warmup = self.warmup
-        if warmup == "auto":
-            warmup = 10 if self.optimizer == "lars" else None
-        return None if warmup is None else f"warmup_cosine(warmup={min(warmup, self.max_epochs)})"
 
     @property
     def cross_correlation_(self):

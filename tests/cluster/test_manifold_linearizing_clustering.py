@@ -25,9 +25,9 @@ from skpapers.cluster import (
     sinkhorn_membership,
 )
 from skpapers.cluster._affinity_clustering import (
+    affinity_coordinates,
     cluster_coordinates,
     largest_entries,
-    membership_coordinates,
 )
 from skpapers.cluster._coding_rates import coding_length, hard_membership
 from skpapers.cluster._manifold_linearizing_clustering import (
@@ -258,7 +258,7 @@ def test_graphs_in_pieces_are_clustered(n_top):
     """One piece a row, one a block, and a connected graph."""
     membership = three_blocks(1e-3)
     rng = np.random.RandomState(0)
-    labels = cluster_coordinates(membership_coordinates(membership, 3, n_top, rng), 3, rng)
+    labels = cluster_coordinates(affinity_coordinates(membership, 3, n_top, rng), 3, rng)
     assert adjusted_rand_score(np.repeat(np.arange(3), 8), labels) == 1
 
 
@@ -269,7 +269,7 @@ def test_eigenvectors_of_a_graph_in_pieces_are_those_of_the_whole():
     assert (np.count_nonzero(affinity, axis=1) >= 5).all()
     scale = affinity.sum(axis=1) ** -0.5
     normalized = scale[:, None] * affinity * scale
-    vectors = membership_coordinates(membership, 6, 5, rng)
+    vectors = affinity_coordinates(membership, 6, 5, rng)
     leading = np.linalg.eigvalsh(normalized)[::-1][:6]
     assert_allclose(leading[:3], 1)
     assert_allclose(vectors.T @ normalized @ vectors, np.diag(leading), atol=1e-10)

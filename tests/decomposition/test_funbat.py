@@ -24,8 +24,6 @@ from skpapers.decomposition._funbat_messages import (
 KERNELS = [("matern12", 0.5), ("matern32", 1.5)]
 SMOOTH = {"kernel": "matern32", "length_scale": 0.3}
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
 
 # The Markov chain is the Gaussian process.
 

@@ -292,7 +292,6 @@ def test_order_of_the_samples_does_not_matter(clustering):
         np.testing.assert_allclose(second.embedding_, first.embedding_[order], atol=1e-8)
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("clustering", CLUSTERINGS)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_composition_places_training_rows_at_home_and_new_ones_near(clustering, loss):
@@ -369,7 +368,6 @@ def share_at_home(n_mutations, seed, **settings):
     return np.mean(cdist(last, first).argmin(1) == np.arange(40))
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_single_linkage_scaling_keeps_lineages_that_metric_scaling_tears():
     for n_mutations in (10, 20):
         ours = np.mean([share_at_home(n_mutations, seed) for seed in range(3)])
@@ -384,7 +382,6 @@ def test_five_dimensions_are_enough_for_both():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_lumap_is_no_worse_than_cross_entropy_and_better_than_pca():
     X, y = load_digits(return_X_y=True)
 
