@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skpapers.utils._single_linkage import (
+    check_distances,
     cut,
     linkage_matrix,
     minimum_spanning_tree,
@@ -19,7 +20,7 @@ from skpapers.utils._single_linkage import (
     ultrametric,
 )
 
-from ._motifs import check_distances, check_motifs, motif_diameters
+from ._motifs import check_motifs, motif_diameters
 
 _SHAPES = StrOptions({"pair", "simplex", "star", "custom"})
 _BLOCK = 2**24  # distances held at a time
@@ -402,7 +403,7 @@ def motivic_distance(D, shape="star", n_points=5, *, motifs=None):
            [2., 2., 0., 8.],
            [9., 8., 8., 0.]])
     """
-    D = check_distances(check_array(D, dtype=np.float64, copy=True, input_name="D"))
+    D = check_distances(D)
     return motif_diameters(D, shape, n_points, check_motifs(shape, motifs))
 
 

@@ -8,16 +8,6 @@ from sklearn.utils import check_array
 _BLOCK = 2**24  # distances held at a time
 
 
-def check_distances(D):
-    if D.ndim != 2 or D.shape[0] != D.shape[1]:
-        raise ValueError(f"precomputed distances must be a square matrix, got shape {D.shape}")
-    if np.any(D < 0) or not np.allclose(D, D.T, rtol=1e-6, atol=0):
-        raise ValueError("precomputed distances must be symmetric and not negative")
-    D = np.maximum(D, D.T)
-    np.fill_diagonal(D, 0.0)
-    return D
-
-
 def check_motifs(shape, motifs):
     """Motifs of shape 'custom' as arrays; each must be a small metric space."""
     if shape != "custom":

@@ -9,6 +9,7 @@ from sklearn.utils._array_api import get_namespace, move_to
 from sklearn.utils.multiclass import type_of_target
 
 from skpapers.utils import encode_partial_labels, one_hot
+from skpapers.utils._labels import missing_mask
 
 __all__ = ["Attribute", "AttributeCodes"]
 
@@ -49,7 +50,7 @@ class Attribute:
             values = np.asarray(values, dtype=np.float64)
             known = ~np.isnan(values)
             return np.where(known, (values - self.center) / self.scale, 0)[:, None], known
-        known = ~_is_missing(values)
+        known = ~missing_mask(values)
         if values.dtype.kind in "iu" and -1 not in self.classes:
             known &= values != -1
         unknown = set(values[known].tolist()) - set(self.classes.tolist())
@@ -153,7 +154,7 @@ def target_columns(y):
 def _numbers(values):
     """Numbers held as objects become floats; labels stay."""
     if values.dtype == object:
-        known = values[~_is_missing(values)]
+        known = values[~missing_mask(values)]
         if all(isinstance(v, (int, float, np.number)) and v is not True for v in known.tolist()):
             values = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
     if values.dtype.kind == "f" and np.isinf(values).any():
@@ -161,14 +162,6 @@ def _numbers(values):
     if values.dtype.kind == "c":
         raise ValueError("Complex data not supported: y has attributes that are complex")
     return values
-
-
-def _is_missing(values):
-    if values.dtype.kind == "f":
-        return np.isnan(values)
-    if values.dtype == object:
-        return np.array([v is None or v != v for v in values], dtype=bool)
-    return np.zeros(values.shape, dtype=bool)
 
 
 def _learn(values, name, kind):
@@ -187,7 +180,7 @@ def _learn(values, name, kind):
 
 
 def _kind(values):
-    known = values[~_is_missing(values)]
+    known = values[~missing_mask(values)]
     continuous = known.dtype.kind == "f" and type_of_target(known).startswith("continuous")
     return "continuous" if continuous else "class"
 

@@ -5,13 +5,16 @@ from numbers import Integral
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import shortest_path
-from sklearn.utils import check_array, check_symmetric
 from sklearn.utils._param_validation import Interval, validate_params
 
-from skpapers.utils._single_linkage import linkage_matrix, spanning_tree_of_matrix, ultrametric
+from skpapers.utils._single_linkage import (
+    check_distances,
+    linkage_matrix,
+    spanning_tree_of_matrix,
+    ultrametric,
+)
 
 __all__ = [
-    "check_distances",
     "fuzzy_strength",
     "fuzzy_strength_of_new",
     "geodesic_distances",
@@ -24,17 +27,6 @@ __all__ = [
 
 _SMALLEST_SCALE = 1e-3  # of a local metric, relative to the mean distance
 _N_BISECTIONS = 64
-
-
-def check_distances(D):
-    """Symmetric matrix of distances, in double precision."""
-    D = check_array(D, dtype=np.float64)
-    if D.shape[0] != D.shape[1] or (D < 0).any() or D.diagonal().any():
-        raise ValueError(
-            "distances must be a square matrix, not negative, with zeros on the diagonal; got one "
-            f"of shape {D.shape} with the smallest entry {D.min():g}"
-        )
-    return D if np.array_equal(D, D.T) else check_symmetric(D, raise_exception=True)
 
 
 @validate_params({"D": ["array-like"]}, prefer_skip_nested_validation=True)

@@ -16,9 +16,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skpapers.utils import check_random_state
+from skpapers.utils._single_linkage import check_distances
 
 from ._dissimilarity_functors import (
-    check_distances,
     fuzzy_strength,
     fuzzy_strength_of_new,
     geodesic_distances,

@@ -111,13 +111,18 @@ def _check_given(y):
 
 
 def _is_unlabelled(y):
-    if y.dtype.kind == "f":
-        return np.isnan(y)
     if y.dtype.kind == "i":
         return (y == -1) & (not np.array_equal(np.unique(y), [-1, 1]))
-    if y.dtype == object:
-        return np.frompyfunc(_is_missing, 1, 1)(y).astype(bool)
-    return np.zeros(y.shape, dtype=bool)
+    return missing_mask(y)
+
+
+def missing_mask(values):
+    """Which entries of an array are NaN, None or pandas.NA."""
+    if values.dtype.kind == "f":
+        return np.isnan(values)
+    if values.dtype == object:
+        return np.frompyfunc(_is_missing, 1, 1)(values).astype(bool)
+    return np.zeros(values.shape, dtype=bool)
 
 
 def _is_missing(value):

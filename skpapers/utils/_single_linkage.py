@@ -7,15 +7,32 @@ from scipy.cluster.hierarchy import cophenet
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
+from sklearn.utils import check_array
 
 __all__ = [
     "Tree",
+    "check_distances",
     "cut",
     "linkage_matrix",
     "minimum_spanning_tree",
     "spanning_tree_of_matrix",
     "ultrametric",
 ]
+
+
+def check_distances(D):
+    """Distances between all pairs in double precision, exactly symmetric."""
+    D = check_array(D, dtype=np.float64, copy=True)
+    if D.shape[0] != D.shape[1]:
+        raise ValueError(f"precomputed distances must be a square matrix, got shape {D.shape}")
+    tiny = 1e-6 * D.max()
+    if (D < 0).any() or (D.diagonal() > tiny).any() or not np.allclose(D, D.T, rtol=1e-6, atol=0):
+        raise ValueError(
+            "precomputed distances must be symmetric and not negative, with zeros on the diagonal"
+        )
+    D = np.maximum(D, D.T)
+    np.fill_diagonal(D, 0.0)
+    return D
 
 
 class Tree(NamedTuple):

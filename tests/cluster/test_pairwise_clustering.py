@@ -15,8 +15,8 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import kneighbors_graph
 
 from skpapers.cluster import RGCA, SACA, misclassification_error, sample_pairs
+from skpapers.cluster._agglomeration import Merger, join_by_weight, sparse_weights
 from skpapers.cluster._pair_answers import split_at_bridges
-from skpapers.cluster._pairwise_clustering import Merger, join_by_weight, sparse_weights
 from skpapers.cluster._spanning_trees import (
     bridges,
     depth_first_path,
