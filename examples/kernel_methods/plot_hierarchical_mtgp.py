@@ -40,6 +40,9 @@ X = x[:, None]
 # %%
 # Three models of the failed sensor
 # ---------------------------------
+#
+# The searches stop at their hundred steps, and warn of it: the likelihood still creeps up, by
+# which the picture no longer changes.
 
 predictions = {}
 kernel = RBF() + WhiteKernel(0.01)
