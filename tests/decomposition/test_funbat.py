@@ -1,7 +1,5 @@
 """Functional Tucker models: exact Gaussian-process inference, invariances, the paper's claims."""
 
-import time
-
 import numpy as np
 import pytest
 from scipy.linalg import expm
@@ -230,22 +228,6 @@ def test_sum_of_products_is_learnt_from_few_rows():
     for params in ({"rank": 3}, {"rank": 2, "form": "cp"}):
         model = FunctionalTuckerRegressor(**SMOOTH, **params, max_iter=60, random_state=0)
         assert miss(model.fit(X, y), T, truth) < 0.3 * miss(forest, T, truth)
-
-
-def fit_seconds(model, X, y):
-    start = time.process_time()
-    model.fit(X, y)
-    return time.process_time() - start
-
-
-@pytest.mark.slow
-def test_cost_is_linear_and_below_that_of_a_full_process():
-    X, y, _, _ = rank_two(0, 1500)
-    model = FunctionalTuckerRegressor(**SMOOTH, max_iter=25, random_state=0)
-    assert 5 * fit_seconds(model, X, y) <= fit_seconds(gaussian_process(), X, y)
-    X, y, _, _ = rank_two(0, 8000)
-    X = np.rint(X * 200) / 200
-    assert fit_seconds(model, X, y) <= 6 * fit_seconds(model, X[:2000], y[:2000])
 
 
 # Invariances and use.

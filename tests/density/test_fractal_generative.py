@@ -1,6 +1,5 @@
 import functools
 import itertools
-import time
 
 import numpy as np
 import pytest
@@ -224,23 +223,6 @@ def test_query_key_pairs_are_fewer():
     fractal = attention_pairs(((32, 32), (8, 8), (1, 1)))
     assert flat == 1024**2 and fractal == 16**2 + 16 * 64**2
     assert flat / fractal >= 15
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("side", "n_images", "ratio"), [(32, 4, 1.5), (64, 1, 2.2)])
-def test_likelihood_is_faster_than_that_of_a_flat_transformer(side, n_images, ratio):
-    codes = torch.from_numpy(images(n_images, (side**2,))).reshape(-1, 1, side, side)
-    labels, times = torch.zeros(n_images, dtype=torch.long), {}
-    for sizes in ((side, 1), (side, 8, 1)):
-        net = network(tuple((s, s) for s in sizes), width=64, depth=3, dtype=torch.float32)
-        runs = []
-        for _ in range(6):
-            start = time.process_time()
-            with torch.inference_mode():
-                net(codes, labels)
-            runs.append(time.process_time() - start)
-        times[sizes] = min(runs[1:])
-    assert times[side, 1] >= ratio * times[side, 8, 1]
 
 
 def test_sizes():

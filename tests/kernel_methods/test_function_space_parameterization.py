@@ -1,7 +1,6 @@
 """Networks as sparse Gaussian processes: oracles by dense algebra, and the paper's claims."""
 
 import copy
-import time
 
 import numpy as np
 import pytest
@@ -419,15 +418,16 @@ def test_moons_keep_their_accuracy_and_are_uncertain_far_away(seed):
     assert far > 5 * stats.entropy(model.predict_network(10 * X_test), axis=1).mean()
 
 
-def test_dual_update_is_fifty_times_faster_than_training():
-    X, y = make_friedman1(5100, noise=1.0, random_state=0)
+def test_dual_update_does_not_train():
+    X, y = make_friedman1(600, noise=1.0, random_state=0)
     model = SparseFunctionSpaceRegressor(early_stopping=False, max_epochs=20, random_state=0)
-    start = time.perf_counter()
-    model.fit(X[:5000], y[:5000])
-    training = time.perf_counter() - start
-    start = time.perf_counter()
-    model.partial_fit(X[5000:], y[5000:])
-    assert time.perf_counter() - start < training / 50
+    model.fit(X[:500], y[:500])
+    before = copy.deepcopy(model.module_.state_dict())
+    predicted = model.predict(X[500:])
+    model.partial_fit(X[500:], y[500:])
+    assert model.n_iter_ == 20
+    assert all(torch.equal(before[name], w) for name, w in model.module_.state_dict().items())
+    assert np.abs(model.predict(X[500:]) - predicted).max() > 1e-3
 
 
 def test_regularizer_is_the_paper_s_quadratic_form_and_has_gradients():

@@ -1,7 +1,5 @@
 """Two-parameter persistence: counts by brute force, gradients, stability, and what is gained."""
 
-import time
-
 import numpy as np
 import ot
 import pytest
@@ -422,14 +420,6 @@ def test_a_second_function_tells_digits_apart():
     both = digits_accuracy(("-value", "column"), ("-value", "row"))
     assert column >= one + 0.2
     assert both >= column + 0.03
-
-
-def test_nine_hundred_images_take_less_than_a_second():
-    X = load_digits().data[:900]
-    persistence = MultiparameterPersistence("image", resolution=(9, 8), image_shape=(8, 8))
-    start = time.process_time()
-    persistence.fit_transform(X)
-    assert time.process_time() - start < 1
 
 
 def bridged_clusters(seed):

@@ -1,7 +1,5 @@
 """Ordinal metric: exact scaling of labels, the closed form, invariances, order in distances."""
 
-import time
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -303,40 +301,26 @@ def test_ordinal_error_is_below_that_of_euclidean_neighbours(n_noise, margin):
         assert ours <= errors(X, y, RoundedMean(15), seed) - margin
 
 
-def test_fit_is_a_linear_solve():
-    X, y = quintiles(0, 0)
-    X = StandardScaler().fit_transform(X)
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        OrdinalMDSRanker(power=1.0, vote="mean").fit(X, y)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.05
-
-
 def rank_correlation(Z_train, y_train, Z_test, y_test):
     """Mean over queries of Spearman's correlation of distances and gaps of labels."""
     D, gaps = euclidean_distances(Z_test, Z_train), np.abs(np.subtract.outer(y_test, y_train))
     return np.mean([spearmanr(d, g).statistic for d, g in zip(D, gaps)])
 
 
-def test_distances_of_digits_follow_their_order_ten_times_faster():
+def test_distances_of_digits_follow_their_order():
     X, y = load_digits(return_X_y=True)
     split = train_test_split(X, y, train_size=0.5, stratify=y, random_state=0)
     X, X_test, y, y_test = split
     scaler = StandardScaler().fit(X)
     X, X_test = scaler.transform(X), scaler.transform(X_test)
-    seconds, correlation = {}, {}
+    correlation = {}
     for name, model in {
         "line": OrdinalMDSMetric(),
         "root": OrdinalMDSMetric(power=0.5),
         "nca": NeighborhoodComponentsAnalysis(random_state=0),
     }.items():
-        start = time.perf_counter()
         Z = model.fit(X, y).transform(X)
-        seconds[name] = time.perf_counter() - start
         correlation[name] = rank_correlation(Z, y, model.transform(X_test), y_test)
-    assert seconds["nca"] >= 10 * seconds["line"], seconds
     assert correlation["line"] >= correlation["nca"] + 0.2
     assert correlation["root"] >= correlation["line"]
 
