@@ -1,3 +1,4 @@
+from . import calibration as calibration
 from . import causal as causal
 from . import cluster as cluster
 from . import cross_decomposition as cross_decomposition
