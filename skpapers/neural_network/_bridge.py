@@ -287,7 +287,8 @@ class TorchEstimator(BaseEstimator, ABC):
     def _train(self, train, validation, epochs):
         stop = self._stopping(validation)
         batches = self._make_batches(train, self.net_.generator_)
-        callbacks = [stop, *self._extra_callbacks(epochs)]
+        self._tell_length(batches, epochs)
+        callbacks = [stop, *self._extra_callbacks(batches, epochs)]
         if validation is not None:
             validation = validation.to(self._device())
         before = len(self.net_.history)
@@ -312,19 +313,33 @@ class TorchEstimator(BaseEstimator, ABC):
             return Validation(self._validation_score, tol, patience)
         return FlatLoss(tol, patience if tol else float("inf"))
 
-    def _extra_callbacks(self, epochs):
+    def _tell_length(self, batches, epochs):
+        """Tell the optimizer how long the training is, if that is an option it lacks."""
+        for group in self.net_.optimizer_.param_groups:
+            if group.get("steps_per_epoch", 0) is None:
+                group["steps_per_epoch"] = len(batches)
+            if group.get("total_steps", 0) is None:
+                group["total_steps"] = len(batches) * epochs
+
+    def _extra_callbacks(self, batches, epochs):
         if self._on_epoch_begin is not None:
             yield EpochHook(self._on_epoch_begin)
         for group in self.net_.optimizer_.param_groups:  # an earlier schedule has lowered the rate
             group["lr"] = group.pop("initial_lr", group["lr"])
         name = self._setting("lr_schedule")
         if name is not None and epochs > 1:
-            make = get_registry("schedule").resolve(name)
-            yield ScheduleStep(make(self.net_.optimizer_, epochs))
+            yield self._schedule(get_registry("schedule").resolve(name), batches, epochs)
         if self._setting("verbose") and epochs > 1:
             yield Progress(type(self).__name__, epochs, int(self._setting("verbose")))
         for callback in self._setting("callbacks") or ():
             yield Notify(callback, self)
+
+    def _schedule(self, make, batches, epochs):
+        """A schedule that advances every epoch, or every batch if it counts these."""
+        if "steps_per_epoch" not in inspect.signature(make).parameters:
+            return ScheduleStep(make(self.net_.optimizer_, epochs))
+        schedule = make(self.net_.optimizer_, epochs, steps_per_epoch=len(batches))
+        return ScheduleStep(schedule, every_batch=True)
 
     def _split(self, data, rng):
         """Hold out rows for early stopping; classes keep their shares."""

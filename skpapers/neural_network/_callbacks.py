@@ -62,13 +62,19 @@ class Validation(Callback):
 
 
 class ScheduleStep(Callback):
-    """Advance a learning-rate schedule of torch by one step an epoch."""
+    """Advance a learning-rate schedule of torch by one step an epoch, or a batch."""
 
-    def __init__(self, scheduler):
+    def __init__(self, scheduler, every_batch=False):
         self.scheduler = scheduler
+        self.batch_events = every_batch
+
+    def on_batch_end(self, net, **kwargs):
+        if self.batch_events:
+            self.scheduler.step()
 
     def on_epoch_end(self, net, **kwargs):
-        self.scheduler.step()
+        if not self.batch_events:
+            self.scheduler.step()
 
 
 class EpochHook(Callback):

@@ -89,8 +89,9 @@ class NeuralClassifier(_MLP, TorchClassifier):
     weight_decay : float, default=0.0
         Weight decay of the weight matrices.
     lr_schedule : str or callable, default=None
-        "cosine", "step", "exponential", "linear", another registered name, or a function of
-        ``(optimizer, max_epochs)`` that returns a schedule of torch; it advances every epoch.
+        "cosine", "cosine_restarts(t_0=10, t_mult=2)", "step", "exponential", "linear", another
+        registered name, or a function of ``(optimizer, max_epochs)`` that returns a schedule of
+        torch; it advances every epoch, or every batch if the function takes `steps_per_epoch`.
     clip_norm : float, default=None
         Upper bound of the norm of the gradient.
     max_epochs : int, default=100
@@ -255,8 +256,9 @@ class NeuralRegressor(_MLP, TorchRegressor):
     weight_decay : float, default=0.0
         Weight decay of the weight matrices.
     lr_schedule : str or callable, default=None
-        "cosine", "step", "exponential", "linear", another registered name, or a function of
-        ``(optimizer, max_epochs)`` that returns a schedule of torch; it advances every epoch.
+        "cosine", "cosine_restarts(t_0=10, t_mult=2)", "step", "exponential", "linear", another
+        registered name, or a function of ``(optimizer, max_epochs)`` that returns a schedule of
+        torch; it advances every epoch, or every batch if the function takes `steps_per_epoch`.
     clip_norm : float, default=None
         Upper bound of the norm of the gradient.
     max_epochs : int, default=100

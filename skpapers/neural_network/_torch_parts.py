@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.optim import lr_scheduler
 
+from skpapers.optim import CosineWarmRestarts
+
 from ._registry import register
 
 _ACTIVATIONS = {
@@ -107,7 +109,17 @@ def _linear(optimizer, epochs, final=0.0):
     return lr_scheduler.LinearLR(optimizer, 1.0, final, total_iters=epochs)
 
 
-_SCHEDULES = {"cosine": _cosine, "step": _step, "exponential": _exponential, "linear": _linear}
+def _cosine_restarts(optimizer, epochs, steps_per_epoch, t_0=10, t_mult=2):
+    return CosineWarmRestarts(optimizer, t_0, t_mult, steps_per_epoch)
+
+
+_SCHEDULES = {
+    "cosine": _cosine,
+    "cosine_restarts": _cosine_restarts,
+    "step": _step,
+    "exponential": _exponential,
+    "linear": _linear,
+}
 
 _PARTS = {
     "activation": _ACTIVATIONS,

@@ -232,3 +232,38 @@ def test_fit_on_cuda_agrees_and_unpickles_anywhere(iris):
     np.testing.assert_allclose(on_gpu.predict_proba(X), on_cpu.predict_proba(X), atol=1e-6)
     copy = pickle.loads(pickle.dumps(on_gpu))
     np.testing.assert_allclose(copy.predict_proba(X), on_gpu.predict_proba(X))
+
+
+def test_optimizer_is_told_the_length_of_the_training():
+    X, y = np.random.default_rng(0).normal(size=(100, 3)), np.arange(100) % 2
+    model = NeuralClassifier(
+        optimizer="decoupled_adamw",
+        optimizer_params={"normalize_decay": True},
+        weight_decay=0.05,
+        batch_size=32,
+        max_epochs=3,
+        tol=0,
+        random_state=0,
+    ).fit(X, y)
+    n_batches = 4
+    assert {g["total_steps"] for g in model.net_.optimizer_.param_groups} == {3 * n_batches}
+    model.set_params(optimizer_params={"normalize_decay": True, "total_steps": 7}).fit(X, y)
+    assert {g["total_steps"] for g in model.net_.optimizer_.param_groups} == {7}
+
+
+def test_warm_restarts_advance_every_batch():
+    X, y = np.random.default_rng(0).normal(size=(100, 3)), np.arange(100) % 2
+    rates = []
+    model = NeuralClassifier(
+        optimizer="sgd",
+        lr=0.5,
+        lr_schedule="cosine_restarts(t_0=2, t_mult=2)",
+        batch_size=32,
+        max_epochs=6,
+        tol=0,
+        callbacks=[lambda m, epoch, logs: rates.append(m.net_.optimizer_.param_groups[0]["lr"])],
+        random_state=0,
+    )
+    model.fit(X, y)
+    phases = [0.5, 0, 0.25, 0.5, 0.75, 0]  # of the period, after each epoch
+    np.testing.assert_allclose(rates, 0.25 * (1 + np.cos(np.pi * np.array(phases))))
