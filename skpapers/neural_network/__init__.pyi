@@ -9,6 +9,10 @@ from ._barlow_twins_loss import (
     cross_correlation as cross_correlation,
 )
 from ._bridge import TorchEstimator as TorchEstimator
+from ._error_feedback_estimators import (
+    ErrorFeedbackClassifier as ErrorFeedbackClassifier,
+    ErrorFeedbackRegressor as ErrorFeedbackRegressor,
+)
 from ._families import (
     TorchClassifier as TorchClassifier,
     TorchRegressor as TorchRegressor,
