@@ -13,6 +13,10 @@ from ._error_feedback_estimators import (
     ErrorFeedbackClassifier as ErrorFeedbackClassifier,
     ErrorFeedbackRegressor as ErrorFeedbackRegressor,
 )
+from ._equiangular_basis import (
+    EquiangularBasisClassifier as EquiangularBasisClassifier,
+    equiangular_basis_vectors as equiangular_basis_vectors,
+)
 from ._families import (
     TorchClassifier as TorchClassifier,
     TorchRegressor as TorchRegressor,
