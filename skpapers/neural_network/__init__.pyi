@@ -43,5 +43,10 @@ from ._random import (
     torch_generator as torch_generator,
 )
 from ._registry import Registry as Registry, get_registry as get_registry, register as register
+from ._sau import (
+    SAU as SAU,
+    SmoothedActivation as SmoothedActivation,
+    smooth_activation as smooth_activation,
+)
 from ._self_supervised import SelfSupervisedTransformer as SelfSupervisedTransformer
 from ._masked_scaler import MaskedScaler as MaskedScaler
