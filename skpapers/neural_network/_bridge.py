@@ -288,7 +288,7 @@ class TorchEstimator(BaseEstimator, ABC):
         stop = self._stopping(validation)
         batches = self._make_batches(train, self.net_.generator_)
         self._tell_length(batches, epochs)
-        callbacks = [stop, *self._extra_callbacks(batches, epochs)]
+        callbacks = [stop, *self._schedules(batches, epochs), *self._extra_callbacks(epochs)]
         if validation is not None:
             validation = validation.to(self._device())
         before = len(self.net_.history)
@@ -321,25 +321,27 @@ class TorchEstimator(BaseEstimator, ABC):
             if group.get("total_steps", 0) is None:
                 group["total_steps"] = len(batches) * epochs
 
-    def _extra_callbacks(self, batches, epochs):
+    def _schedules(self, batches, epochs):
+        """The schedule of the rate: it advances every epoch, or every batch if it counts these."""
+        optimizer, name = self.net_.optimizer_, self._setting("lr_schedule")
+        for group in optimizer.param_groups:  # an earlier schedule has lowered the rate
+            group["lr"] = group.pop("initial_lr", group["lr"])
+        if name is None or epochs == 1:
+            return
+        make = get_registry("schedule").resolve(name)
+        if "steps_per_epoch" in inspect.signature(make).parameters:
+            schedule = make(optimizer, epochs, steps_per_epoch=len(batches))
+            yield ScheduleStep(schedule, every_batch=True)
+        else:
+            yield ScheduleStep(make(optimizer, epochs))
+
+    def _extra_callbacks(self, epochs):
         if self._on_epoch_begin is not None:
             yield EpochHook(self._on_epoch_begin)
-        for group in self.net_.optimizer_.param_groups:  # an earlier schedule has lowered the rate
-            group["lr"] = group.pop("initial_lr", group["lr"])
-        name = self._setting("lr_schedule")
-        if name is not None and epochs > 1:
-            yield self._schedule(get_registry("schedule").resolve(name), batches, epochs)
         if self._setting("verbose") and epochs > 1:
             yield Progress(type(self).__name__, epochs, int(self._setting("verbose")))
         for callback in self._setting("callbacks") or ():
             yield Notify(callback, self)
-
-    def _schedule(self, make, batches, epochs):
-        """A schedule that advances every epoch, or every batch if it counts these."""
-        if "steps_per_epoch" not in inspect.signature(make).parameters:
-            return ScheduleStep(make(self.net_.optimizer_, epochs))
-        schedule = make(self.net_.optimizer_, epochs, steps_per_epoch=len(batches))
-        return ScheduleStep(schedule, every_batch=True)
 
     def _split(self, data, rng):
         """Hold out rows for early stopping; classes keep their shares."""
