@@ -1,5 +1,6 @@
 """The learnt link against the authors' modules in their loop, and against logistic regression."""
 
+import contextlib
 import importlib.util
 
 import numpy as np
@@ -61,14 +62,24 @@ def noisy():
     )
 
 
+@contextlib.contextmanager
+def authors_globals():
+    """Double precision and seed, as their code has them: globally, and put back here."""
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.random.fork_rng():
+            torch.default_generator.manual_seed(0)
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
 def official(X, y):
     """Train the authors' modules as their script does; returns a function of X."""
-    default = torch.get_default_dtype()
-    from lib.models import LegendreLink, MultinomialLogisticRegression
+    with authors_globals():
+        from lib.models import LegendreLink, MultinomialLogisticRegression  # sets the type too
 
-    torch.set_default_dtype(torch.float64)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
         scores = MultinomialLogisticRegression(64, 9)
         link = LegendreLink(n_blocks=1, K=9, dim_hidden=4, depth=4)
         parameters = [*scores.parameters(), *link.parameters()]
@@ -84,5 +95,4 @@ def official(X, y):
                 (loss + 0.5e-3 * penalty).backward()
                 optimizer.step()
                 schedule.step()
-    torch.set_default_dtype(default)
     return lambda X: link(scores(torch.as_tensor(X))).exp().detach().numpy()

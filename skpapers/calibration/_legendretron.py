@@ -11,7 +11,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skpapers.neural_network import TorchClassifier, make_mlp
-from skpapers.neural_network._callbacks import ScheduleStep
 
 from ._legendre_link import LegendreLink, log_softmax_plus
 
@@ -232,12 +231,12 @@ class LegendreTronClassifier(TorchClassifier):
     def _on_fit_begin(self, module, data):
         module.link.normalize_(module.backbone(*data.inputs), data.weight)
 
-    def _extra_callbacks(self, epochs):
-        yield from super()._extra_callbacks(epochs)
-        if epochs > 1 and self.lr_decay < 1:
-            every, optimizer = self.lr_decay_every, self.net_.optimizer_
-            schedule = torch.optim.lr_scheduler.StepLR(optimizer, every, self.lr_decay)
-            yield ScheduleStep(schedule)
+    def _setting(self, name):
+        return self._decaying if name == "lr_schedule" else super()._setting(name)
+
+    def _decaying(self, optimizer, epochs):
+        """Schedule of the learning rate."""
+        return torch.optim.lr_scheduler.StepLR(optimizer, self.lr_decay_every, self.lr_decay)
 
     def _loss(self, module, batch):
         reduction = "mean" if batch.weight is None else "none"

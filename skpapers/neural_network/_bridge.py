@@ -98,6 +98,7 @@ class TorchEstimator(BaseEstimator, ABC):
     - ``_even_batches = True`` where the loss is one of the batch, and ``_make_batches(data,
       generator)`` for batches of another kind;
     - ``_make_optimizer(module)``;
+    - ``_setting(name)`` where a parameter of the training follows from others;
     - ``_rows_at_once(inputs)``, how many rows are predicted at a time;
     - ``_validation_score(module, data)`` for early stopping (minus the loss by default).
 

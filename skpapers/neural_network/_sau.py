@@ -92,7 +92,6 @@ class SAU(torch.nn.Module):
             torch.full((num_parameters,), self._start[0]), requires_grad=learn_slope
         )
         self.n = torch.nn.Parameter(torch.tensor(self._start[1]), requires_grad=learn_sharpness)
-        self.optimizer_options = {"negative_slope": {"weight_decay": 0.0}}
 
     def init_parameters(self, generator):
         """Set the slopes and the sharpness to their initial values.

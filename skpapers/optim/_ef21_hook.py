@@ -5,7 +5,8 @@ import torch.distributed as dist
 
 from ._compressed_exchange import draws, gather, is_dense, message_bytes, pack, unpack
 from ._compressors import Identity, TopK
-from ._error_feedback import check_options
+from ._error_feedback import EF21_CONSTRAINTS
+from ._foreach import check_options
 
 __all__ = ["EF21State", "ef21_hook"]
 
@@ -63,7 +64,8 @@ class EF21State:
         seed=0,
     ):
         self.compressor = TopK() if compressor is None else compressor
-        check_options("EF21State", compressor=self.compressor, g_init=g_init, refresh=refresh)
+        options = {"compressor": compressor, "g_init": g_init, "refresh": refresh, "seed": seed}
+        check_options(options, EF21_CONSTRAINTS, "EF21State")
         self.process_group = process_group
         self.g_init = g_init
         self.refresh = refresh

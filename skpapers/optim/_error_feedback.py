@@ -5,16 +5,12 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 import torch.distributed as dist
-from sklearn.utils._param_validation import (
-    Interval,
-    StrOptions,
-    validate_parameter_constraints,
-    validate_params,
-)
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from torch.optim import Optimizer
 
 from ._compressed_exchange import compress, exchange, is_dense, message_bytes
 from ._compressors import Compressor, Identity, TopK
+from ._foreach import check_options
 
 __all__ = ["EF21", "ef21_stepsize"]
 
@@ -130,18 +126,18 @@ class EF21(Optimizer):
         refresh=1000,
         seed=0,
     ):
-        check_options(
-            "EF21",
-            lr=lr,
-            compressor=compressor,
-            n_workers=n_workers,
-            granularity=granularity,
-            g_init=g_init,
-            participation=participation,
-            momentum=momentum,
-            refresh=refresh,
-            seed=seed,
-        )
+        options = {
+            "lr": lr,
+            "compressor": compressor,
+            "n_workers": n_workers,
+            "granularity": granularity,
+            "g_init": g_init,
+            "participation": participation,
+            "momentum": momentum,
+            "refresh": refresh,
+            "seed": seed,
+        }
+        check_options(options, EF21_CONSTRAINTS, "EF21")
         if n_workers is not None and process_group is not None:
             raise ValueError("n_workers is for workers in one process: set process_group=None")
         super().__init__(params, {"lr": lr})
@@ -418,7 +414,7 @@ def compression_factor(alpha):
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 _SHARE = Interval(Real, 0, 1, closed="right")
-_CONSTRAINTS = {
+EF21_CONSTRAINTS = {
     "lr": [Interval(Real, 0, None, closed="left")],
     "compressor": [Compressor, None],
     "n_workers": [_POSITIVE, None],
@@ -429,11 +425,6 @@ _CONSTRAINTS = {
     "refresh": [_POSITIVE, None],
     "seed": [Interval(Integral, 0, None, closed="left")],
 }
-
-
-def check_options(caller, **options):
-    """Raise a ValueError that names the option and what is allowed."""
-    validate_parameter_constraints(_CONSTRAINTS, options, caller)
 
 
 def _resolve_weights(weights, smoothness, n_workers):

@@ -3,6 +3,8 @@
 import torch
 from torch.optim import Optimizer
 
+from ._foreach import evaluate
+
 __all__ = ["LARS"]
 
 
@@ -88,10 +90,7 @@ class LARS(Optimizer):
         torch.Tensor or None
             What `closure` returned.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluate(closure)
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:

@@ -370,7 +370,7 @@ def test_the_best_decay_and_the_best_penalty_do_as_well_on_a_small_network():
     train, test = order[:400], order[400:]
     noisy = np.where(rng.random(400) < 0.2, rng.integers(0, 10, 400), y[train])
 
-    def test_loss(decay, weight_decay):
+    def held_out_loss(decay, weight_decay):
         model = NeuralClassifier(
             optimizer="decoupled_adamw", optimizer_params={"decay": decay}, lr=4e-3,
             weight_decay=weight_decay, lr_schedule="cosine", batch_size=100, max_epochs=60,
@@ -378,6 +378,6 @@ def test_the_best_decay_and_the_best_penalty_do_as_well_on_a_small_network():
         )  # fmt: skip
         return log_loss(y[test], model.fit(X[train], noisy).predict_proba(X[test]))
 
-    decoupled = min(test_loss("independent", decay) for decay in (2e-4, 5e-4, 1e-3))
-    coupled = min(test_loss("l2", decay) for decay in (5e-4, 1e-3, 2e-3))
+    decoupled = min(held_out_loss("independent", decay) for decay in (2e-4, 5e-4, 1e-3))
+    coupled = min(held_out_loss("l2", decay) for decay in (5e-4, 1e-3, 2e-3))
     assert abs(decoupled - coupled) < 0.02
