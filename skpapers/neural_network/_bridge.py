@@ -288,7 +288,7 @@ class TorchEstimator(BaseEstimator, ABC):
     def _train(self, train, validation, epochs):
         stop = self._stopping(validation)
         batches = self._make_batches(train, self.net_.generator_)
-        self._tell_length(batches, epochs)
+        self._tell_length(batches)
         callbacks = [stop, *self._schedules(batches, epochs), *self._extra_callbacks(epochs)]
         if validation is not None:
             validation = validation.to(self._device())
@@ -314,13 +314,16 @@ class TorchEstimator(BaseEstimator, ABC):
             return Validation(self._validation_score, tol, patience)
         return FlatLoss(tol, patience if tol else float("inf"))
 
-    def _tell_length(self, batches, epochs):
-        """Tell the optimizer how long the training is, if that is an option it lacks."""
+    def _tell_length(self, batches):
+        """Tell the optimizer how long the training is, if that is an option it lacks.
+
+        Passes by ``partial_fit`` are taken for the first of `max_epochs`.
+        """
         for group in self.net_.optimizer_.param_groups:
             if group.get("steps_per_epoch", 0) is None:
                 group["steps_per_epoch"] = len(batches)
             if group.get("total_steps", 0) is None:
-                group["total_steps"] = len(batches) * epochs
+                group["total_steps"] = len(batches) * self._setting("max_epochs")
 
     def _schedules(self, batches, epochs):
         """The schedule of the rate: it advances every epoch, or every batch if it counts these."""

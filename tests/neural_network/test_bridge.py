@@ -247,6 +247,8 @@ def test_optimizer_is_told_the_length_of_the_training():
     ).fit(X, y)
     n_batches = 4
     assert {g["total_steps"] for g in model.net_.optimizer_.param_groups} == {3 * n_batches}
+    parts = clone(model).partial_fit(X, y, classes=[0, 1])
+    assert {g["total_steps"] for g in parts.net_.optimizer_.param_groups} == {3 * n_batches}
     model.set_params(optimizer_params={"normalize_decay": True, "total_steps": 7}).fit(X, y)
     assert {g["total_steps"] for g in model.net_.optimizer_.param_groups} == {7}
 
