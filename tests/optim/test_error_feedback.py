@@ -720,13 +720,15 @@ def failing_worker(rank):
 
 @pytest.mark.slow
 def test_a_worker_that_fails_ends_all():
+    before = set(torch.multiprocessing.active_children())  # other tests may have left some
     with pytest.raises(torch.multiprocessing.ProcessRaisedException, match="has no rows"):
         train_in_processes(failing_worker, 2, (), timeout=60)
-    assert not torch.multiprocessing.active_children()
+    assert set(torch.multiprocessing.active_children()) <= before
     assert not torch.distributed.is_initialized()
 
 
 def test_processes_that_take_too_long_are_ended():
+    before = set(torch.multiprocessing.active_children())
     with pytest.raises(TimeoutError, match="2 workers"):
         train_in_processes(failing_worker, 2, (), timeout=0.01)
-    assert not torch.multiprocessing.active_children()
+    assert set(torch.multiprocessing.active_children()) <= before
