@@ -13,4 +13,23 @@ from ._compressors import (
 )
 from ._ef21_hook import EF21State as EF21State, ef21_hook as ef21_hook
 from ._error_feedback import EF21 as EF21, ef21_stepsize as ef21_stepsize
+from ._fadam import (
+    FAdam as FAdam,
+    diagonal_empirical_fisher as diagonal_empirical_fisher,
+)
+from ._frank_wolfe import FrankWolfe as FrankWolfe, frank_wolfe as frank_wolfe
+from ._frank_wolfe_estimators import (
+    FrankWolfeClassifier as FrankWolfeClassifier,
+    FrankWolfeRegressor as FrankWolfeRegressor,
+)
 from ._lars import LARS as LARS
+from ._linear_minimization import (
+    lmo_birkhoff as lmo_birkhoff,
+    lmo_k_sparse as lmo_k_sparse,
+    lmo_l1 as lmo_l1,
+    lmo_l2 as lmo_l2,
+    lmo_linf as lmo_linf,
+    lmo_nuclear as lmo_nuclear,
+    lmo_simplex as lmo_simplex,
+)
+from ._sgd_model_building import SMB as SMB, SMBi as SMBi

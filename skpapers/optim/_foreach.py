@@ -3,7 +3,7 @@
 import torch
 from sklearn.utils._param_validation import validate_parameter_constraints
 
-__all__ = ["chunks", "check_options", "evaluate", "gradients", "zeros_state"]
+__all__ = ["check_options", "chunks", "evaluate", "gradients", "wide_dtype", "zeros_state"]
 
 _CPU_CHUNK = 2**18  # entries of which a handful of temporaries stay in the cache
 
@@ -34,6 +34,11 @@ def gradients(group):
     if any(g.is_sparse for g in grads):
         raise RuntimeError("sparse gradients are not supported; use dense embeddings")
     return params, list(torch._foreach_neg(grads)) if grads and group.get("maximize") else grads
+
+
+def wide_dtype(dtype):
+    """Type in which sums of squares of `dtype` keep their digits: float32 at least."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def zeros_state(optimizer, params, name, dtype=None):
