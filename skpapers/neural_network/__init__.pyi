@@ -8,6 +8,15 @@ from ._barlow_twins_loss import (
     barlow_twins_loss as barlow_twins_loss,
     cross_correlation as cross_correlation,
 )
+from ._boolean_measures import (
+    boolean_influence as boolean_influence,
+    noise_stability as noise_stability,
+    walsh_hadamard_coefficients as walsh_hadamard_coefficients,
+)
+from ._boolean_reasoning import (
+    BooleanFourierClassifier as BooleanFourierClassifier,
+    BooleanFourierRegressor as BooleanFourierRegressor,
+)
 from ._bridge import TorchEstimator as TorchEstimator
 from ._error_feedback_estimators import (
     ErrorFeedbackClassifier as ErrorFeedbackClassifier,
@@ -36,6 +45,10 @@ from ._low_rank_adapters import (
 from ._mish import Mish as Mish, mish as mish, mish_derivatives as mish_derivatives
 from ._mlp import NeuralClassifier as NeuralClassifier, NeuralRegressor as NeuralRegressor
 from ._net import DivergenceError as DivergenceError
+from ._pointer_value_retrieval import (
+    CanonicalHoldout as CanonicalHoldout,
+    make_pointer_value_retrieval as make_pointer_value_retrieval,
+)
 from ._random import (
     Dropout as Dropout,
     build_module as build_module,
@@ -50,3 +63,7 @@ from ._sau import (
 )
 from ._self_supervised import SelfSupervisedTransformer as SelfSupervisedTransformer
 from ._masked_scaler import MaskedScaler as MaskedScaler
+from ._tensor_programs import (
+    coordinate_check as coordinate_check,
+    width_scaling as width_scaling,
+)

@@ -98,6 +98,7 @@ class TorchEstimator(BaseEstimator, ABC):
     - ``_even_batches = True`` where the loss is one of the batch, and ``_make_batches(data,
       generator)`` for batches of another kind;
     - ``_make_optimizer(module)``;
+    - ``_loss_halves()``, for optimizers that differentiate the loss by the output of the network;
     - ``_setting(name)`` where a parameter of the training follows from others;
     - ``_rows_at_once(inputs)``, how many rows are predicted at a time;
     - ``_validation_score(module, data)`` for early stopping (minus the loss by default).
@@ -179,6 +180,9 @@ class TorchEstimator(BaseEstimator, ABC):
 
     def _encode_target(self, y, weight, *, reset):
         return None, weight
+
+    def _loss_halves(self):
+        """A function from module and batch to output and :class:`OutputLoss`, if there is one."""
 
     _on_epoch_begin = None
     _even_batches = False
@@ -293,7 +297,8 @@ class TorchEstimator(BaseEstimator, ABC):
         if validation is not None:
             validation = validation.to(self._device())
         before = len(self.net_.history)
-        self.net_.train(batches, validation, self._loss, callbacks, epochs)
+        halves = self._loss_halves()
+        self.net_.train(batches, validation, self._loss, callbacks, epochs, halves)
         if isinstance(stop, Validation):
             self.best_iter_ = stop.best_iter_
             self.validation_scores_ = self.net_.history[:, "valid_score"]

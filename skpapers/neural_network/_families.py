@@ -14,6 +14,7 @@ from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
 
 from ._bridge import TorchEstimator
+from ._net import OutputLoss
 from ._registry import get_registry
 
 __all__ = ["TorchClassifier", "TorchRegressor", "TorchTransformer"]
@@ -46,9 +47,19 @@ class _Supervised(TorchEstimator):
         return module(*inputs)
 
     def _loss(self, module, batch):
-        loss = get_registry("loss").resolve(getattr(self, "loss", self._default_loss))
-        reduction = "mean" if batch.weight is None else "none"
-        return loss(self._output(module, batch.inputs), batch.y, reduction=reduction)
+        output, loss = self._output_and_loss(module, batch)
+        return loss(output)
+
+    def _output_and_loss(self, module, batch):
+        name = getattr(self, "loss", self._default_loss)
+        loss = OutputLoss(self._criterion(), getattr(name, "__name__", name), batch)
+        return self._output(module, batch.inputs), loss
+
+    def _criterion(self):
+        return get_registry("loss").resolve(getattr(self, "loss", self._default_loss))
+
+    def _loss_halves(self):
+        return self._output_and_loss if type(self)._loss is _Supervised._loss else None
 
 
 class TorchClassifier(ClassifierMixin, _Supervised):
@@ -184,8 +195,11 @@ class TorchClassifier(ClassifierMixin, _Supervised):
 class TorchRegressor(RegressorMixin, _Supervised):
     """Base of the regressors trained with torch: the module gives one number a target.
 
-    The target is standardised before the loss sees it, and predictions are scaled back. See
-    :class:`TorchEstimator` for the rest.
+    The target is standardised before the loss sees it, and predictions are scaled back. A loss
+    that is a class has a head of its own: made without arguments, it offers
+    ``fit(target, weight)`` with the standardised target, which returns itself,
+    ``n_outputs(n_targets)`` of the network, ``decode(output)`` from those to targets, and is
+    called like any loss. See :class:`TorchEstimator` for the rest.
 
     Attributes
     ----------
@@ -225,7 +239,24 @@ class TorchRegressor(RegressorMixin, _Supervised):
             self.y_scale_ = np.where(spread > 0, spread, 1.0)
         elif columns.shape[1] != self.n_outputs_:
             raise ValueError(f"y has {columns.shape[1]} outputs, fitted with {self.n_outputs_}")
-        return (columns - self.y_mean_) / self.y_scale_, weight
+        target = (columns - self.y_mean_) / self.y_scale_
+        if reset:
+            self._head = self._make_head(target, weight)
+        return target, weight
+
+    def _make_head(self, target, weight):
+        loss = super()._criterion()
+        has_head = isinstance(getattr(loss, "func", loss), type)
+        return loss().fit(target, weight) if has_head else None
+
+    def _criterion(self):
+        return self._head or super()._criterion()
+
+    def _n_outputs(self):
+        return self._head.n_outputs(self.n_outputs_) if self._head else self.n_outputs_
+
+    def _decode(self, output):
+        return self._head.decode(output) if self._head else output
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None):
@@ -262,12 +293,12 @@ class TorchRegressor(RegressorMixin, _Supervised):
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Predictions, in the data type of the network.
         """
-        output = self._predict(self._output, X)
+        output = self._predict(lambda m, x: self._decode(self._output(m, x)), X)
         output = (output * self.y_scale_ + self.y_mean_).astype(output.dtype, copy=False)
         return output[:, 0] if self._y_ndim == 1 else output
 
     def _validation_score(self, module, data):
-        output = self._output(module, data.inputs)
+        output = self._decode(self._output(module, data.inputs))
         weight = None if data.weight is None else data.weight.cpu()
         return r2_score(data.y.cpu(), output.cpu(), sample_weight=weight)
 

@@ -1,11 +1,11 @@
 """Multi-layer perceptrons, and how their linear layers scale with width."""
 
-import math
+import functools
 
 import torch.nn.functional as F
 from torch import nn
 
-from ._random import Dropout
+from ._random import Dropout, draw_linear_
 from ._registry import get_registry, register
 
 __all__ = ["ScaledLinear", "make_mlp"]
@@ -52,16 +52,28 @@ class ScaledLinear(nn.Linear):
         return F.linear(x * self.multiplier, self.weight, self.bias)
 
 
+class GainLinear(nn.Linear):
+    """A linear layer with the initial weights of torch times `gain`."""
+
+    def __init__(self, in_features, out_features, gain):
+        super().__init__(in_features, out_features)
+        self.gain = gain
+
+    def init_parameters(self, generator):
+        draw_linear_(self, generator)
+        self.weight.mul_(self.gain)
+
+
 @register("parametrization", "standard")
-def _standard(n_in, n_out, role):
-    """torch's own initialisation: U(-1/sqrt(n_in), 1/sqrt(n_in))."""
-    return nn.Linear(n_in, n_out)
+def _standard(n_in, n_out, role, gain=1.0):
+    """torch's own initialisation, U(-1/sqrt(n_in), 1/sqrt(n_in)), the weights times a gain."""
+    return nn.Linear(n_in, n_out) if gain == 1 else GainLinear(n_in, n_out, gain)
 
 
-@register("parametrization", "ntk")
-def _ntk(n_in, n_out, role):
-    """Weights of unit variance behind a multiplier 1/sqrt(n_in) (Jacot et al., 2018)."""
-    return ScaledLinear(n_in, n_out, std=1.0, multiplier=1 / math.sqrt(max(n_in, 1)))
+@register("linear", "dense")
+def _dense(make_linear, n_in, n_out, role):
+    """What the parametrization says."""
+    return make_linear(n_in, n_out, role)
 
 
 def make_mlp(
@@ -74,8 +86,10 @@ def make_mlp(
     normalization="none",
     dropout=0.0,
     parametrization="standard",
+    linear="dense",
+    block=None,
 ):
-    """Build Linear -> normalization -> activation -> dropout for each hidden layer, then Linear.
+    """Build linear -> normalization -> activation -> dropout for each hidden layer, then linear.
 
     Parameters
     ----------
@@ -90,12 +104,20 @@ def make_mlp(
     activation_params : dict, default=None
         Arguments of the activation.
     normalization : str or callable, default="none"
-        Registered name, or a function from the width to a module or None.
+        Registered name, or a function from the width to a module or None. No activation follows
+        a module with a true attribute `activates`.
     dropout : float, default=0.0
         Probability of zeroing a hidden unit.
     parametrization : str or callable, default="standard"
         Registered name, or a function from ``(n_in, n_out, role)`` to a linear layer, where role
-        is "input", "hidden" or "output".
+        is "input", "hidden", "output" or, without hidden layers, "fixed".
+    linear : str or callable, default="dense"
+        The linear layers but the last: a registered name, or a function from the parametrization,
+        the two widths and the role to a module.
+    block : str or callable, default=None
+        Residual blocks in place of the hidden layers, a linear layer before them and wherever the
+        width changes, and the normalization at the end: a registered name, or a function from the
+        width to a module. They have an activation and a dropout of their own.
 
     Returns
     -------
@@ -108,19 +130,44 @@ def make_mlp(
     >>> [type(layer).__name__ for layer in make_mlp(3, (8,), 2, activation="gelu")]
     ['Linear', 'GELU', 'Linear']
     """
-    make_activation = get_registry("activation").resolve(activation)
-    make_normalization = get_registry("normalization").resolve(normalization)
-    make_linear = get_registry("parametrization").resolve(parametrization)
-    expansion = getattr(make_activation, "width_factor", 1)  # gated activations halve the width
+    readout = get_registry("parametrization").resolve(parametrization)
+    linear = functools.partial(get_registry("linear").resolve(linear), readout)
+    normalize = get_registry("normalization").resolve(normalization)
+    if block is not None:
+        block = get_registry("block").resolve(block)
+        layers = _block_layers(n_in, hidden_layer_sizes, linear, normalize, block)
+    else:
+        activate = get_registry("activation").resolve(activation)
+        activate = functools.partial(activate, **(activation_params or {}))
+        layers = _plain_layers(n_in, hidden_layer_sizes, linear, normalize, activate, dropout)
+    if n_out is not None:
+        width = hidden_layer_sizes[-1] if hidden_layer_sizes else n_in
+        layers.append(readout(width, n_out, "output" if hidden_layer_sizes else "fixed"))
+    return nn.Sequential(*(layer for layer in layers if layer is not None))
+
+
+def _plain_layers(n_in, sizes, linear, normalize, activate, dropout):
+    # Gated activations halve the width.
+    expansion = getattr(activate.func, "width_factor", 1)
     layers, width = [], n_in
-    for depth, size in enumerate(hidden_layer_sizes):
+    for depth, size in enumerate(sizes):
+        normalization = normalize(size * expansion)
+        activates = getattr(normalization, "activates", False)
         layers += [
-            make_linear(width, size * expansion, "hidden" if depth else "input"),
-            make_normalization(size * expansion),
-            make_activation(**(activation_params or {})),
+            linear(width, size * expansion, "hidden" if depth else "input"),
+            normalization,
+            None if activates else activate(),
             Dropout(dropout) if dropout else None,
         ]
         width = size
-    if n_out is not None:
-        layers.append(make_linear(width, n_out, "output" if hidden_layer_sizes else "input"))
-    return nn.Sequential(*(layer for layer in layers if layer is not None))
+    return layers
+
+
+def _block_layers(n_in, sizes, linear, normalize, block):
+    layers, width = [], n_in
+    for depth, size in enumerate(sizes):
+        if size != width or not depth:
+            layers.append(linear(width, size, "hidden" if depth else "input"))
+        layers.append(block(size))
+        width = size
+    return [*layers, normalize(width) if sizes else None]

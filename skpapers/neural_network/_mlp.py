@@ -21,6 +21,8 @@ class _MLP:
         "normalization": [str, callable],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "parametrization": [str, callable],
+        "linear": [str, callable],
+        "block": [str, callable, None],
         "loss": [str, callable],
         "class_weight": [dict, StrOptions({"balanced"}), None],
     }
@@ -46,6 +48,8 @@ class _MLP:
             normalization=self.normalization,
             dropout=self.dropout,
             parametrization=self.parametrization,
+            linear=self.linear,
+            block=self.block,
         )
 
     def _layer_sizes(self):
@@ -72,12 +76,19 @@ class NeuralClassifier(_MLP, TorchClassifier):
         Arguments of the activation.
     normalization : str or callable, default="none"
         Between a linear layer and its activation: "none", "batch", "layer", "rms", "group", or
-        any registered name, or a function from the width to a module.
+        any registered name, or a function from the width to a module. No activation follows one
+        that has its own.
     dropout : float, default=0.0
         Probability of zeroing a hidden unit during training, in [0, 1).
     parametrization : str or callable, default="standard"
-        How initial weights and learning rates depend on width: "standard" is torch's, "ntk" has
+        How initial weights and learning rates depend on width: "standard" is torch's,
+        "mup(base_width=64)" keeps the best learning rate of one width at all others, "ntk" has
         weights of unit variance behind a factor; or any registered name.
+    linear : str or callable, default="dense"
+        The linear layers but the last: "dense", or any registered name.
+    block : str or callable, default=None
+        Name of a registered residual block that takes the place of each hidden layer, with an
+        activation and a dropout of its own.
     loss : str or callable, default="cross_entropy"
         A registered loss, or a function ``loss(logits, index, reduction)``.
     optimizer : str or callable, default="adam"
@@ -171,6 +182,8 @@ class NeuralClassifier(_MLP, TorchClassifier):
         normalization="none",
         dropout=0.0,
         parametrization="standard",
+        linear="dense",
+        block=None,
         loss="cross_entropy",
         optimizer="adam",
         optimizer_params=None,
@@ -198,6 +211,8 @@ class NeuralClassifier(_MLP, TorchClassifier):
         self.normalization = normalization
         self.dropout = dropout
         self.parametrization = parametrization
+        self.linear = linear
+        self.block = block
         self.loss = loss
         self.optimizer = optimizer
         self.optimizer_params = optimizer_params
@@ -238,12 +253,19 @@ class NeuralRegressor(_MLP, TorchRegressor):
         Arguments of the activation.
     normalization : str or callable, default="none"
         Between a linear layer and its activation: "none", "batch", "layer", "rms", "group", or
-        any registered name, or a function from the width to a module.
+        any registered name, or a function from the width to a module. No activation follows one
+        that has its own.
     dropout : float, default=0.0
         Probability of zeroing a hidden unit during training, in [0, 1).
     parametrization : str or callable, default="standard"
-        How initial weights and learning rates depend on width: "standard" is torch's, "ntk" has
+        How initial weights and learning rates depend on width: "standard" is torch's,
+        "mup(base_width=64)" keeps the best learning rate of one width at all others, "ntk" has
         weights of unit variance behind a factor; or any registered name.
+    linear : str or callable, default="dense"
+        The linear layers but the last: "dense", or any registered name.
+    block : str or callable, default=None
+        Name of a registered residual block that takes the place of each hidden layer, with an
+        activation and a dropout of its own.
     loss : str or callable, default="squared_error"
         "squared_error", "absolute_error", "huber", another registered loss, or a function
         ``loss(output, target, reduction)``; targets are standardised.
@@ -338,6 +360,8 @@ class NeuralRegressor(_MLP, TorchRegressor):
         normalization="none",
         dropout=0.0,
         parametrization="standard",
+        linear="dense",
+        block=None,
         loss="squared_error",
         optimizer="adam",
         optimizer_params=None,
@@ -364,6 +388,8 @@ class NeuralRegressor(_MLP, TorchRegressor):
         self.normalization = normalization
         self.dropout = dropout
         self.parametrization = parametrization
+        self.linear = linear
+        self.block = block
         self.loss = loss
         self.optimizer = optimizer
         self.optimizer_params = optimizer_params
@@ -383,6 +409,3 @@ class NeuralRegressor(_MLP, TorchRegressor):
         self.warm_start = warm_start
         self.callbacks = callbacks
         self.verbose = verbose
-
-    def _n_outputs(self):
-        return self.n_outputs_

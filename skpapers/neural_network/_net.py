@@ -6,7 +6,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 
-__all__ = ["DivergenceError", "Net", "StopTraining"]
+__all__ = ["DivergenceError", "Net", "OutputLoss", "StopTraining", "weighted_mean"]
 
 
 class StopTraining(Exception):
@@ -32,7 +32,9 @@ class Net(NeuralNet):
     summed on the device and read once, and the loss is a function of module and batch.
     """
 
-    loss = None  # set while training only: a bound method of the estimator would be a cycle
+    # Set while training only: bound methods of the estimator would be a cycle.
+    loss = None
+    output = None
     clip_norm = None
 
     def initialize_optimizer(self, triggered_directly=None):
@@ -43,15 +45,19 @@ class Net(NeuralNet):
         self.callbacks_ = []
         return self
 
-    def train(self, batches, validation, loss, callbacks, epochs):
-        """Run `epochs` epochs over `batches`, with `loss(module, batch)`."""
-        self.loss = loss
+    def train(self, batches, validation, loss, callbacks, epochs, output=None):
+        """Run `epochs` epochs over `batches`, with `loss(module, batch)`.
+
+        An optimizer with ``needs_outputs`` gets its two halves instead: ``output(module, batch)``
+        returns the output of the network and the loss as a function of that.
+        """
+        self.loss, self.output = loss, output
         self.callbacks_ = [(type(callback).__name__, callback) for callback in callbacks]
         self.batch_events_ = any(map(_wants_batches, callbacks))
         try:
             self.partial_fit((batches, validation), epochs=epochs)
         finally:
-            self.loss, self.callbacks_ = None, []
+            self.loss, self.output, self.callbacks_ = None, None, []
             self.module_.eval()
         return self
 
@@ -81,10 +87,12 @@ class Net(NeuralNet):
             return
         self.module_.train()
         total, n_rows = 0.0, 0
+        splits_loss = getattr(self.optimizer_, "needs_outputs", False)
+        make_closure = self._output_closure if splits_loss else self._closure
         for batch in iterator:
             if self.batch_events_:
                 self.notify("on_batch_begin", batch=batch, training=True)
-            loss = self.optimizer_.step(self._closure(batch))
+            loss = self.optimizer_.step(make_closure(batch))
             total = total + loss.detach() * batch.n_rows
             n_rows += batch.n_rows
             if self.batch_events_:
@@ -92,7 +100,14 @@ class Net(NeuralNet):
         self.history.record("train_loss", self._finite(total / n_rows))
 
     def _closure(self, batch):
-        def closure():
+        """The loss of a batch and its gradients, or, with ``backward=False``, the loss alone."""
+        repeat_draws = self._repeatable()
+
+        def closure(backward=True):
+            repeat_draws()
+            if not backward:
+                with torch.no_grad():
+                    return weighted_mean(self.loss(self.module_, batch), batch.weight)
             self.optimizer_.zero_grad(set_to_none=True)
             loss = weighted_mean(self.loss(self.module_, batch), batch.weight)
             loss.backward()
@@ -102,6 +117,27 @@ class Net(NeuralNet):
 
         return closure
 
+    def _output_closure(self, batch):
+        """The output of the network, with its graph, and the loss as a function of it."""
+        if self.output is None:
+            raise TypeError(
+                f"{type(self.optimizer_).__name__} needs a loss that is a function of the output "
+                "of the network, which this estimator does not have"
+            )
+        repeat_draws = self._repeatable()
+
+        def closure():
+            repeat_draws()
+            return self.output(self.module_, batch)
+
+        return closure
+
+    def _repeatable(self):
+        """A function that makes the evaluations of one step draw the same masks of dropout."""
+        generator = self.generator_
+        state = generator.get_state()
+        return lambda: generator.set_state(state)
+
     def _finite(self, loss):
         loss = float(loss)
         if loss - loss != 0:
@@ -110,6 +146,22 @@ class Net(NeuralNet):
                 f"(or y), or lower lr"
             )
         return loss
+
+
+class OutputLoss:
+    """The mean loss of a batch as a function of the output of the network.
+
+    `name` is the registered name of the loss, or that of the function.
+    """
+
+    def __init__(self, criterion, name, batch):
+        self.criterion, self.name = criterion, name
+        self.target, self.weight = batch.y, batch.weight
+
+    def __call__(self, output):
+        reduction = "mean" if self.weight is None else "none"
+        losses = self.criterion(output, self.target, reduction=reduction)
+        return weighted_mean(losses, self.weight)
 
 
 def weighted_mean(losses, weight):

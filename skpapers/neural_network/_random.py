@@ -165,10 +165,7 @@ _AFFINE_NORMS = (
 
 def _torch_default(layer, generator):
     if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
-        uniform_fan_in_(layer.weight, generator)
-        if layer.bias is not None:
-            bound = 1 / math.sqrt(max(_fan_in(layer.weight), 1))
-            layer.bias.uniform_(-bound, bound, generator=generator)
+        draw_linear_(layer, generator)
     elif isinstance(layer, _AFFINE_NORMS):
         _reset_norm(layer)
     elif isinstance(layer, nn.Embedding):
@@ -184,6 +181,14 @@ def _torch_default(layer, generator):
             f"{type(layer).__name__} owns parameters or buffers of its own: give it a method "
             "init_parameters(generator) that sets them"
         )
+
+
+def draw_linear_(layer, generator):
+    """torch's default for linear layers and convolutions, weights first."""
+    uniform_fan_in_(layer.weight, generator)
+    if layer.bias is not None:
+        bound = 1 / math.sqrt(max(_fan_in(layer.weight), 1))
+        layer.bias.uniform_(-bound, bound, generator=generator)
 
 
 def uniform_fan_in_(weight, generator):

@@ -118,7 +118,16 @@ def _parse(text):
         raise ValueError(f"{text!r} is not of the form name(key=value, ...)") from error
 
 
-KINDS = ("activation", "normalization", "loss", "optimizer", "schedule", "parametrization")
+KINDS = (
+    "activation",
+    "block",
+    "linear",
+    "loss",
+    "normalization",
+    "optimizer",
+    "parametrization",
+    "schedule",
+)
 _REGISTRIES = {kind: Registry(kind) for kind in KINDS}
 
 
@@ -127,7 +136,8 @@ def get_registry(kind):
 
     Parameters
     ----------
-    kind : {"activation", "normalization", "loss", "optimizer", "schedule", "parametrization"}
+    kind : {"activation", "block", "linear", "loss", "normalization", "optimizer", \
+"parametrization", "schedule"}
         The kind.
 
     Returns
@@ -149,7 +159,8 @@ def register(kind, name, factory=None):
 
     Parameters
     ----------
-    kind : {"activation", "normalization", "loss", "optimizer", "schedule", "parametrization"}
+    kind : {"activation", "block", "linear", "loss", "normalization", "optimizer", \
+"parametrization", "schedule"}
         What it is.
     name : str
         The name users write, for example ``NeuralClassifier(activation=name)``.

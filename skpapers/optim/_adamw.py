@@ -86,6 +86,7 @@ class SGDW(Optimizer):
     """
 
     registered_name = "sgdw"
+    width_kind = "sgd"  # how the rate scales with the width of a network
 
     def __init__(
         self,

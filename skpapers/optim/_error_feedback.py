@@ -108,6 +108,7 @@ class EF21(Optimizer):
     """
 
     registered_name = "ef21"
+    width_kind = "sgd"  # how the rate scales with the width of a network
 
     def __init__(
         self,

@@ -117,6 +117,7 @@ class SMB(Optimizer):
     """
 
     registered_name = "smb"
+    width_kind = "sgd"  # how the rate scales with the width of a network
 
     def __init__(
         self,

@@ -269,3 +269,62 @@ def test_warm_restarts_advance_every_batch():
     model.fit(X, y)
     phases = [0.5, 0, 0.25, 0.5, 0.75, 0]  # of the period, after each epoch
     np.testing.assert_allclose(rates, 0.25 * (1 + np.cos(np.pi * np.array(phases))))
+
+
+class TwoEvaluations(torch.optim.SGD):
+    """Keeps the losses of repeated evaluations of one step."""
+
+    def step(self, closure):
+        alone = closure(backward=False)
+        assert not alone.requires_grad
+        losses = [float(alone.detach()), *(float(closure().detach()) for _ in range(2))]
+        self.param_groups[0].setdefault("losses", []).append(losses)
+        return super().step(closure)
+
+
+def test_evaluations_of_one_step_draw_the_same_masks_of_dropout(iris):
+    model = quick(optimizer=TwoEvaluations, dropout=0.5, batch_size=50).fit(*iris)
+    losses = np.array(model.net_.optimizer_.param_groups[0]["losses"])
+    np.testing.assert_array_equal(losses, losses[:, :1] * np.ones(3))
+    assert len(np.unique(losses)) == len(losses)
+
+
+class OutputDescent(torch.optim.Optimizer):
+    """Plain descent that differentiates the loss by the output of the network first."""
+
+    needs_outputs = True
+
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr})
+
+    def step(self, closure):
+        output, loss_function = closure()
+        self.param_groups[0]["loss"] = loss_function.name
+        free = output.detach().requires_grad_()
+        loss = loss_function(free)
+        (slopes,) = torch.autograd.grad(loss, free)
+        params = self.param_groups[0]["params"]
+        with torch.no_grad():
+            for p, slope in zip(params, torch.autograd.grad(output, params, slopes)):
+                p.sub_(slope, alpha=self.param_groups[0]["lr"])
+        return loss
+
+
+def test_an_optimizer_may_ask_for_the_output_and_the_loss_of_it(iris):
+    weight = np.random.default_rng(0).uniform(0.5, 2, size=150)
+    common = {"lr": 0.1, "dropout": 0.3, "batch_size": 50}
+    model = quick(optimizer=OutputDescent, **common).fit(*iris, sample_weight=weight)
+    expected = quick(optimizer="sgd", **common).fit(*iris, sample_weight=weight)
+    np.testing.assert_allclose(weights(model), weights(expected), rtol=1e-12)
+    np.testing.assert_allclose(model.loss_curve_, expected.loss_curve_, rtol=1e-12)
+    assert model.net_.optimizer_.param_groups[0]["loss"] == "cross_entropy"
+
+
+def test_a_loss_that_is_no_function_of_the_output_cannot_be_asked_for(iris):
+    class Penalised(NeuralClassifier):
+        def _loss(self, module, batch):
+            return super()._loss(module, batch) + module[0].weight.square().sum()
+
+    model = Penalised(optimizer=OutputDescent, random_state=0)
+    with pytest.raises(TypeError, match="a function of the output"):
+        model.fit(*iris)
