@@ -31,6 +31,11 @@ from ._families import (
     TorchRegressor as TorchRegressor,
     TorchTransformer as TorchTransformer,
 )
+from ._concept_sentences import (
+    feature_collapse_score as feature_collapse_score,
+    make_concept_sentences as make_concept_sentences,
+)
+from ._feature_collapse import TokenSequenceClassifier as TokenSequenceClassifier
 from ._gradients import (
     field_divergence as field_divergence,
     input_gradient as input_gradient,
@@ -61,6 +66,7 @@ from ._sau import (
     SmoothedActivation as SmoothedActivation,
     smooth_activation as smooth_activation,
 )
+from ._scale_distribution_decoupling import ScaleDistributionLinear as ScaleDistributionLinear
 from ._self_supervised import SelfSupervisedTransformer as SelfSupervisedTransformer
 from ._masked_scaler import MaskedScaler as MaskedScaler
 from ._tensor_programs import (

@@ -46,7 +46,8 @@ class ScaledLinear(nn.Linear):
             Source of the draws.
         """
         self.weight.normal_(std=self.std, generator=generator)
-        self.bias.zero_()
+        if self.bias is not None:
+            self.bias.zero_()
 
     def forward(self, x):
         return F.linear(x * self.multiplier, self.weight, self.bias)

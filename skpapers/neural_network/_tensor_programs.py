@@ -142,7 +142,8 @@ class MaximalUpdateLinear(nn.Linear):
     def init_parameters(self, generator):
         draw_linear_(self, generator)
         self.weight.mul_(self.gain)
-        self.bias.mul_(math.sqrt(self.width_role.m_in))  # that of the base width
+        if self.bias is not None:
+            self.bias.mul_(math.sqrt(self.width_role.m_in))  # that of the base width
 
     def forward(self, x):
         return F.linear(x if self.multiplier == 1 else x * self.multiplier, self.weight, self.bias)
