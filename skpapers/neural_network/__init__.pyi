@@ -36,9 +36,16 @@ from ._concept_sentences import (
     make_concept_sentences as make_concept_sentences,
 )
 from ._feature_collapse import TokenSequenceClassifier as TokenSequenceClassifier
+from ._fitted_value_iteration import (
+    FittedValueIterationRegressor as FittedValueIterationRegressor,
+)
 from ._gradients import (
     field_divergence as field_divergence,
     input_gradient as input_gradient,
+)
+from ._histogram_loss import (
+    HistogramLossRegressor as HistogramLossRegressor,
+    histogram_targets as histogram_targets,
 )
 from ._layers import ScaledLinear as ScaledLinear, make_mlp as make_mlp
 from ._low_rank_adapters import (
@@ -48,6 +55,11 @@ from ._low_rank_adapters import (
     LoRALinear as LoRALinear,
 )
 from ._mish import Mish as Mish, mish as mish, mish_derivatives as mish_derivatives
+from ._mittag_leffler import (
+    MITTAG_LEFFLER_PRESETS as MITTAG_LEFFLER_PRESETS,
+    MittagLefflerActivation as MittagLefflerActivation,
+    mittag_leffler as mittag_leffler,
+)
 from ._mlp import NeuralClassifier as NeuralClassifier, NeuralRegressor as NeuralRegressor
 from ._net import DivergenceError as DivergenceError
 from ._pointer_value_retrieval import (
