@@ -1,3 +1,10 @@
+from ._adaptive_parametric_activation import (
+    AdaptiveGatedLinearUnit as AdaptiveGatedLinearUnit,
+    AdaptiveParametricActivation as AdaptiveParametricActivation,
+    SqueezeExcitation as SqueezeExcitation,
+    adaptive_parametric_activation as adaptive_parametric_activation,
+    class_prior_correction as class_prior_correction,
+)
 from ._augmentations import (
     image_affine as image_affine,
     jitter as jitter,
@@ -34,6 +41,14 @@ from ._families import (
 from ._concept_sentences import (
     feature_collapse_score as feature_collapse_score,
     make_concept_sentences as make_concept_sentences,
+)
+from ._curriculum_scoring import (
+    CurriculumClassifier as CurriculumClassifier,
+    CurriculumRegressor as CurriculumRegressor,
+)
+from ._difficulty_scores import (
+    compare_scores as compare_scores,
+    difficulty_scores as difficulty_scores,
 )
 from ._feature_collapse import TokenSequenceClassifier as TokenSequenceClassifier
 from ._fitted_value_iteration import (
