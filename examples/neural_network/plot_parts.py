@@ -7,38 +7,74 @@ Activation, normalisation, parametrisation, optimizer and loss are hyper-paramet
 """
 
 # %%
+# Twelve activations and three optimizers, each at a rate that suits it, in one pipeline and two
+# processes. Parameters of a part are written behind its name.
+
+import pickle
+
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler
 
 from skpapers.neural_network import NeuralClassifier
 
 X, y = load_digits(return_X_y=True)
-network = NeuralClassifier((64,), max_epochs=8, batch_size=32, tol=0, lr=3e-3, random_state=0)
-activations = ["relu", "gelu", "silu", "tanh", "softsign", "logistic"]
-optimizers = ["sgd", "rmsprop", "adam", "adamw"]
+X = X.astype(np.float32)
+network = NeuralClassifier((64, 64), max_epochs=8, batch_size=32, tol=0, random_state=0)
+activations = [
+    "relu",
+    "leaky_relu",
+    "elu",
+    "softplus",
+    "gelu",
+    "silu",
+    "mish",
+    "sau(n=2.0)",
+    "aglu",
+    "tanh",
+    "softsign",
+    "logistic",
+]
+rates = {"smb": 0.5, "adam": 3e-3, "fadam": 3e-3}
 search = GridSearchCV(
-    make_pipeline(MinMaxScaler(), network),
-    {"neuralclassifier__activation": activations, "neuralclassifier__optimizer": optimizers},
+    Pipeline([("scale", MinMaxScaler()), ("network", network)]),
+    [
+        {
+            "network__activation": activations,
+            "network__optimizer": [optimizer],
+            "network__lr": [rate],
+        }
+        for optimizer, rate in rates.items()
+    ],
     cv=2,
-).fit(X.astype(np.float32), y)
+    n_jobs=2,
+).fit(X, y)
+print(search.best_params_)
 
 # %%
-# Plain SGD needs a larger rate; the others do well with one.
-scores = search.cv_results_["mean_test_score"].reshape(len(activations), len(optimizers))
-fig, axis = plt.subplots(figsize=(5.2, 4.8), layout="constrained")
-image = axis.imshow(scores, cmap="viridis", vmin=0.5, vmax=1)
+# The search is an estimator like any other: it can be pickled, and predicts the same afterwards.
+
+again = pickle.loads(pickle.dumps(search))
+assert np.array_equal(again.predict(X), search.predict(X))
+
+# %%
+# What bends little, and what saturates, takes longer to train.
+
+scores = search.cv_results_["mean_test_score"].reshape(len(rates), len(activations)).T
+fig, axis = plt.subplots(figsize=(4.8, 5.4), layout="constrained")
+image = axis.imshow(scores, cmap="viridis", vmin=0.86, vmax=0.93, aspect="auto")
 axis.set(
-    xticks=range(len(optimizers)),
-    xticklabels=optimizers,
+    xticks=range(len(rates)),
+    xticklabels=rates,
     yticks=range(len(activations)),
     yticklabels=activations,
     title="digits: accuracy after 8 epochs",
 )
 for (row, column), score in np.ndenumerate(scores):
-    axis.text(column, row, f"{score:.2f}", ha="center", va="center", color="white")
+    color = "black" if score > 0.912 else "white"
+    axis.text(column, row, f"{score:.3f}", ha="center", va="center", color=color)
 fig.colorbar(image, label="cross-validated accuracy")
 plt.show()
