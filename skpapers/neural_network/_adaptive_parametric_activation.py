@@ -18,6 +18,7 @@ __all__ = [
     "class_prior_correction",
 ]
 
+_BLOCK = 2**15  # entries of which a handful of temporaries stay in the cache
 _FLAT = -8.0  # below, softplus and sigmoid agree in so many digits that a series is better
 
 
@@ -330,9 +331,12 @@ class _Gate(torch.autograd.Function):
 
     @staticmethod
     def forward(z, lam, kappa):
-        wide, lam, kappa = _wide(z, lam, kappa)
-        exponent = F.softplus(torch.log(lam) - kappa * wide).div_(lam).neg_()
-        return exponent.exp_().to(z.dtype)
+        if not _is_blocked(z, lam, kappa):
+            return _gate(z, lam, kappa)
+        gate = torch.empty_like(z, memory_format=torch.contiguous_format)
+        for part, block in zip(_blocks(gate), _blocks(z)):
+            part.copy_(_gate(block, lam, kappa))
+        return gate
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -341,19 +345,48 @@ class _Gate(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         z, lam, kappa, gate = ctx.saved_tensors
-        wide, wide_lam, wide_kappa = _wide(z, lam, kappa)
-        grad, gate = grad.to(wide.dtype), gate.to(wide.dtype)
-        t = torch.log(wide_lam) - wide_kappa * wide
-        slope = grad * gate * torch.sigmoid(t) / wide_lam
-        by_z = by_lam = by_kappa = None
-        if ctx.needs_input_grad[0]:
-            by_z = (slope * wide_kappa).sum_to_size(z.shape).to(z.dtype)
-        if ctx.needs_input_grad[1]:
-            by_lam = grad * gate * _softplus_minus_sigmoid(t) / wide_lam.square()
-            by_lam = by_lam.sum_to_size(lam.shape).to(lam.dtype)
-        if ctx.needs_input_grad[2]:
-            by_kappa = (slope * wide).sum_to_size(kappa.shape).to(kappa.dtype)
+        if torch.is_grad_enabled() or not _is_blocked(z, lam, kappa):
+            return _gate_gradients(grad, z, lam, kappa, gate, ctx.needs_input_grad)
+        by_z = torch.empty_like(z, memory_format=torch.contiguous_format)
+        by_lam, by_kappa = torch.zeros_like(lam), torch.zeros_like(kappa)
+        for part, *block in zip(_blocks(by_z), *map(_blocks, (grad, z, gate))):
+            g, x, y = block
+            gradients = _gate_gradients(g, x, lam, kappa, y, ctx.needs_input_grad)
+            for total, gradient in zip((part, by_lam, by_kappa), gradients):
+                if gradient is not None:
+                    total.copy_(gradient) if total is part else total.add_(gradient)
         return by_z, by_lam, by_kappa
+
+
+def _is_blocked(z, lam, kappa):
+    """Whether to go by blocks that stay in the cache: large inputs, one gate for all."""
+    return z.device.type == "cpu" and z.numel() > 2 * _BLOCK and lam.numel() == kappa.numel() == 1
+
+
+def _blocks(tensor):
+    return tensor.reshape(-1).split(_BLOCK)
+
+
+def _gate(z, lam, kappa):
+    wide, lam, kappa = _wide(z, lam, kappa)
+    exponent = F.softplus(torch.log(lam) - kappa * wide).div_(lam).neg_()
+    return exponent.exp_().to(z.dtype)
+
+
+def _gate_gradients(grad, z, lam, kappa, gate, needed):
+    wide, wide_lam, wide_kappa = _wide(z, lam, kappa)
+    grad, gate = grad.to(wide.dtype), gate.to(wide.dtype)
+    t = torch.log(wide_lam) - wide_kappa * wide
+    slope = grad * gate * torch.sigmoid(t) / wide_lam
+    by_z = by_lam = by_kappa = None
+    if needed[0]:
+        by_z = (slope * wide_kappa).sum_to_size(z.shape).to(z.dtype)
+    if needed[1]:
+        by_lam = grad * gate * _softplus_minus_sigmoid(t) / wide_lam.square()
+        by_lam = by_lam.sum_to_size(lam.shape).to(lam.dtype)
+    if needed[2]:
+        by_kappa = (slope * wide).sum_to_size(kappa.shape).to(kappa.dtype)
+    return by_z, by_lam, by_kappa
 
 
 def _wide(z, *parameters):

@@ -220,3 +220,20 @@ def test_bad_arguments():
         class_prior_correction([1, 2], "log")
     with pytest.raises(ValueError, match="two or more positive"):
         class_prior_correction([1, 0])
+
+
+def test_large_inputs_are_cut_into_blocks_with_the_same_results():
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(3, 2**15 + 5, dtype=torch.float64, generator=generator).requires_grad_()
+    weight = torch.randn(z.shape, dtype=torch.float64, generator=generator)
+    module = AdaptiveGatedLinearUnit(init_lambda=0.7, init_kappa=1.3).double()
+    whole = module(z)
+    (whole * weight).sum().backward()
+    gradients = [t.grad.clone() for t in (z, module.rho, module.kappa)]
+    for t in (z, module.rho, module.kappa):
+        t.grad = None
+    pieces = torch.cat([module(piece) for piece in z.split(2**12, dim=1)], dim=1)
+    (pieces * weight).sum().backward()
+    torch.testing.assert_close(whole, pieces, rtol=1e-14, atol=0)
+    for t, expected in zip((z, module.rho, module.kappa), gradients):
+        torch.testing.assert_close(t.grad, expected, rtol=1e-10, atol=1e-14)
