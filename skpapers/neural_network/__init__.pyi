@@ -96,7 +96,25 @@ from ._sau import (
 from ._scale_distribution_decoupling import ScaleDistributionLinear as ScaleDistributionLinear
 from ._self_supervised import SelfSupervisedTransformer as SelfSupervisedTransformer
 from ._masked_scaler import MaskedScaler as MaskedScaler
+from ._star_blocks import (
+    StarBlock as StarBlock,
+    StarConvBlock as StarConvBlock,
+    StarLinear as StarLinear,
+    StarNet as StarNet,
+    polynomial_coefficients as polynomial_coefficients,
+    star_feature_dimension as star_feature_dimension,
+)
+from ._star_operation import (
+    StarNetClassifier as StarNetClassifier,
+    StarNetRegressor as StarNetRegressor,
+)
 from ._tensor_programs import (
     coordinate_check as coordinate_check,
     width_scaling as width_scaling,
+)
+from ._xnet import (
+    CauchyActivation as CauchyActivation,
+    XNetClassifier as XNetClassifier,
+    XNetRegressor as XNetRegressor,
+    solve_linear_block as solve_linear_block,
 )
