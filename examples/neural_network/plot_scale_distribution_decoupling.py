@@ -1,7 +1,7 @@
 """
-=============================================================
+==============================================================
 Deep networks that do not mind the size of their first weights
-=============================================================
+==============================================================
 
 In a network of many linear layers the size of the initial weights is multiplied from layer to
 layer. ``linear="sdd"`` normalises what a layer computes and learns its scale apart, so that the

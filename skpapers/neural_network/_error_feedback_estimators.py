@@ -53,7 +53,8 @@ class _ErrorFeedback(_MLP):
     _search_space = {"ratio": [0.05, 0.2, 1.0], "max_epochs": [100, 300]}
 
     # Parts of the network that are no parameters here.
-    activation_params, normalization, dropout, parametrization = None, "none", 0.0, "standard"
+    activation_params, normalization, dropout = None, "none", 0.0
+    parametrization, linear, block = "standard", "dense", None
 
     @staticmethod
     def _small_params():
