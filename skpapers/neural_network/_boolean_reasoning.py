@@ -8,7 +8,9 @@ from scipy.stats import loguniform
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skpapers.utils import weighted_rows
 
 from ._boolean_kernel import (
     bit_thresholds,
@@ -294,7 +296,8 @@ class BooleanFourierRegressor(RegressorMixin, _BooleanFourier):
             The fitted estimator.
         """
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
-        X, y, weight = positive_rows(X, y, sample_weight)
+        keep, weight = weighted_rows(sample_weight, X)
+        X, y = X[keep], y[keep]
         return self._fit_rows(X, y.astype(np.float64)[:, None], weight)
 
     def predict(self, X):
@@ -424,7 +427,8 @@ class BooleanFourierClassifier(ClassifierMixin, _BooleanFourier):
         """
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
-        X, y, weight = positive_rows(X, y, sample_weight)
+        keep, weight = weighted_rows(sample_weight, X)
+        X, y = X[keep], y[keep]
         self.classes_ = np.unique(y)
         if len(self.classes_) < 2:
             raise ValueError(f"y needs at least two classes, got one class: {self.classes_[0]!r}")
@@ -488,12 +492,3 @@ class BooleanFourierClassifier(ClassifierMixin, _BooleanFourier):
 
 def _one_or_all(columns):
     return columns[:, 0] if columns.shape[1] == 1 else columns.T
-
-
-def positive_rows(X, y, sample_weight):
-    """Drop the rows without weight."""
-    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    keep = weight > 0
-    if not keep.any():
-        raise ValueError("sample_weight is zero for every row: there is nothing to fit")
-    return X[keep], y[keep], weight[keep]

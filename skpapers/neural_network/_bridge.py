@@ -12,9 +12,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skpapers.utils import check_random_state, draw_seed
+from skpapers.utils import check_random_state, draw_seed, weighted_rows
 
 from ._callbacks import EpochHook, FlatLoss, Notify, Progress, ScheduleStep, Validation
 from ._data import Batches, Data
@@ -253,20 +253,14 @@ class TorchEstimator(BaseEstimator, ABC):
         inputs, y = self._parse(X, y, reset=reset)
         check_consistent_length(*inputs, y)
         if sample_weight is not None:
-            inputs, y, sample_weight = self._keep_weighted(inputs, y, sample_weight)
+            keep, sample_weight = weighted_rows(sample_weight, inputs[0])
+            inputs, y = tuple(x[keep] for x in inputs), None if y is None else y[keep]
         target, weight = self._encode_target(y, sample_weight, reset=reset)
         dtype = self._tensor_dtype(inputs)
         if weight is not None:
             weight = _tensor(weight / weight.mean()).to(dtype)
             weight = None if bool((weight == 1).all()) else weight
         return Data(tuple(map(_tensor, inputs)), _target_tensor(target, dtype), weight)
-
-    def _keep_weighted(self, inputs, y, sample_weight):
-        weight = _check_sample_weight(sample_weight, inputs[0], ensure_non_negative=True)
-        keep = np.flatnonzero(weight)
-        if keep.size == 0:
-            raise ValueError("sample_weight is zero for every row: there is nothing to fit")
-        return tuple(x[keep] for x in inputs), None if y is None else y[keep], weight[keep]
 
     def _build(self, data, rng):
         """Make the net: a freshly initialised module and its optimizer."""

@@ -52,10 +52,6 @@ class _ErrorFeedback(_MLP):
     }
     _search_space = {"ratio": [0.05, 0.2, 1.0], "max_epochs": [100, 300]}
 
-    # Parts of the network that are no parameters here.
-    activation_params, normalization, dropout = None, "none", 0.0
-    parametrization, linear, block = "standard", "dense", None
-
     @staticmethod
     def _small_params():
         return {"max_epochs": 20, "n_workers": 2, "ratio": 0.5}
@@ -369,9 +365,6 @@ class ErrorFeedbackClassifier(_ErrorFeedback, TorchClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _n_outputs(self):
-        return len(self.classes_)
-
     def _curvature(self):
         return 0.5  # largest eigenvalue of the Hessian of cross-entropy in the logits
 
@@ -515,9 +508,6 @@ class ErrorFeedbackRegressor(_ErrorFeedback, TorchRegressor):
         self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
-
-    def _n_outputs(self):
-        return self.n_outputs_
 
     def _curvature(self):
         return 2 / self.n_outputs_  # of the mean squared error of the outputs

@@ -112,6 +112,9 @@ class TorchClassifier(ClassifierMixin, _Supervised):
             weight = balance if weight is None else weight * balance
         return np.searchsorted(self.classes_, y), weight
 
+    def _n_outputs(self):
+        return len(self.classes_)
+
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Make one pass over the given rows, continuing from the present state.

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skpapers.utils import check_random_state
 
 from ._families import TorchRegressor
-from ._layers import make_mlp
+from ._mlp import _MLP
 from ._registry import register
 
 __all__ = ["HistogramLossRegressor", "histogram_targets"]
@@ -162,7 +162,7 @@ class TwoHotLoss(HistogramLoss):
         super().__init__(n_bins, kind="two_hot", support=support)
 
 
-class HistogramLossRegressor(TorchRegressor):
+class HistogramLossRegressor(_MLP, TorchRegressor):
     """A network that predicts a histogram of the target, trained by cross-entropy.
 
     Predictions are the means of the histograms. The gradient is bounded whatever the target, so
@@ -280,8 +280,6 @@ class HistogramLossRegressor(TorchRegressor):
         "n_bins": [Interval(Integral, 2, None, closed="left")],
         "sigma_ratio": [Interval(Real, 0, None, closed="neither")],
         "support": [StrOptions({"auto"}), tuple],
-        "hidden_layer_sizes": ["array-like"],
-        "activation": [str, callable],
     }
     _search_space = {
         "sigma_ratio": [0.5, 0.75, 1.5],
@@ -335,10 +333,6 @@ class HistogramLossRegressor(TorchRegressor):
     @staticmethod
     def _small_params():
         return {"hidden_layer_sizes": (32,), "max_epochs": 30, "batch_size": 256, "lr": 1e-2}
-
-    def _make_module(self):
-        sizes = self.hidden_layer_sizes
-        return make_mlp(self.n_features_in_, sizes, self._n_outputs(), activation=self.activation)
 
     def _make_head(self, target, weight):
         support = None if self.support == "auto" else self._standardized_support()

@@ -105,8 +105,7 @@ def make_mlp(
     activation_params : dict, default=None
         Arguments of the activation.
     normalization : str or callable, default="none"
-        Registered name, or a function from the width to a module or None. No activation follows
-        a module with a true attribute `activates`.
+        Registered name, or a function from the width to a module or None.
     dropout : float, default=0.0
         Probability of zeroing a hidden unit.
     parametrization : str or callable, default="standard"
@@ -118,7 +117,7 @@ def make_mlp(
     block : str or callable, default=None
         Residual blocks in place of the hidden layers, a linear layer before them and wherever the
         width changes, and the normalization at the end: a registered name, or a function from the
-        width to a module. They have an activation and a dropout of their own.
+        width to a module. Activation and dropout are the block's own.
 
     Returns
     -------
@@ -135,6 +134,8 @@ def make_mlp(
     linear = functools.partial(get_registry("linear").resolve(linear), readout)
     normalize = get_registry("normalization").resolve(normalization)
     if block is not None:
+        if dropout or activation_params:
+            raise ValueError("dropout and activation_params are not for a block: set its own")
         block = get_registry("block").resolve(block)
         layers = _block_layers(n_in, hidden_layer_sizes, linear, normalize, block)
     else:
@@ -152,12 +153,10 @@ def _plain_layers(n_in, sizes, linear, normalize, activate, dropout):
     expansion = getattr(activate.func, "width_factor", 1)
     layers, width = [], n_in
     for depth, size in enumerate(sizes):
-        normalization = normalize(size * expansion)
-        activates = getattr(normalization, "activates", False)
         layers += [
             linear(width, size * expansion, "hidden" if depth else "input"),
-            normalization,
-            None if activates else activate(),
+            normalize(size * expansion),
+            activate(),
             Dropout(dropout) if dropout else None,
         ]
         width = size

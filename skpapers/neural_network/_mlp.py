@@ -33,6 +33,10 @@ class _MLP:
         "weight_decay": [0.0, 1e-3],
     }
 
+    # Of subclasses that do not have them as parameters.
+    activation_params, normalization, dropout = None, "none", 0.0
+    parametrization, linear, block = "standard", "dense", None
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
@@ -76,8 +80,7 @@ class NeuralClassifier(_MLP, TorchClassifier):
         Arguments of the activation.
     normalization : str or callable, default="none"
         Between a linear layer and its activation: "none", "batch", "layer", "rms", "group", or
-        any registered name, or a function from the width to a module. No activation follows one
-        that has its own.
+        any registered name, or a function from the width to a module.
     dropout : float, default=0.0
         Probability of zeroing a hidden unit during training, in [0, 1).
     parametrization : str or callable, default="standard"
@@ -87,8 +90,8 @@ class NeuralClassifier(_MLP, TorchClassifier):
     linear : str or callable, default="dense"
         The linear layers but the last: "dense", or any registered name.
     block : str or callable, default=None
-        Name of a registered residual block that takes the place of each hidden layer, with an
-        activation and a dropout of its own.
+        Name of a registered residual block that takes the place of each hidden layer, such as
+        "star(ratio=2)". Activation and dropout are then those of the block.
     loss : str or callable, default="cross_entropy"
         A registered loss, or a function ``loss(logits, index, reduction)``.
     optimizer : str or callable, default="adam"
@@ -234,9 +237,6 @@ class NeuralClassifier(_MLP, TorchClassifier):
         self.callbacks = callbacks
         self.verbose = verbose
 
-    def _n_outputs(self):
-        return len(self.classes_)
-
 
 class NeuralRegressor(_MLP, TorchRegressor):
     """A multi-layer perceptron regressor whose parts are hyper-parameters.
@@ -253,8 +253,7 @@ class NeuralRegressor(_MLP, TorchRegressor):
         Arguments of the activation.
     normalization : str or callable, default="none"
         Between a linear layer and its activation: "none", "batch", "layer", "rms", "group", or
-        any registered name, or a function from the width to a module. No activation follows one
-        that has its own.
+        any registered name, or a function from the width to a module.
     dropout : float, default=0.0
         Probability of zeroing a hidden unit during training, in [0, 1).
     parametrization : str or callable, default="standard"
@@ -264,8 +263,8 @@ class NeuralRegressor(_MLP, TorchRegressor):
     linear : str or callable, default="dense"
         The linear layers but the last: "dense", or any registered name.
     block : str or callable, default=None
-        Name of a registered residual block that takes the place of each hidden layer, with an
-        activation and a dropout of its own.
+        Name of a registered residual block that takes the place of each hidden layer, such as
+        "star(ratio=2)". Activation and dropout are then those of the block.
     loss : str or callable, default="squared_error"
         "squared_error", "absolute_error", "huber", another registered loss, or a function
         ``loss(output, target, reduction)``; targets are standardised.

@@ -25,7 +25,7 @@ def make_optimizer(module, optimizer, *, lr, weight_decay=0.0, params=None):
     weight_decay : float, default=0.0
         Weight decay of matrices; biases and the parameters of normalisations have none.
     params : dict, default=None
-        Further arguments of the optimizer; one that takes a `module` is given it.
+        Further arguments of the optimizer.
 
     Returns
     -------
@@ -37,8 +37,6 @@ def make_optimizer(module, optimizer, *, lr, weight_decay=0.0, params=None):
     params = dict(params or {})
     if "fused" in accepted and "foreach" not in params:
         params.setdefault("fused", True)
-    if "module" in accepted:
-        params["module"] = module
     eps = params.get("eps", accepted["eps"].default) if "eps" in accepted else None
     groups = parameter_groups(module, lr, weight_decay, _width_kind(factory), eps)
     if "weight_decay" not in accepted:

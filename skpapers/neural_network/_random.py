@@ -74,8 +74,12 @@ class Dropout(nn.Module):
         """
         if not self.training or self.p == 0:
             return x
-        keep = torch.rand(x.shape, generator=self.generator, dtype=x.dtype) >= self.p
+        shape = self._mask_shape(x)
+        keep = torch.rand(shape, generator=self.generator, dtype=x.dtype) >= self.p
         return x * keep.to(x.device) / (1 - self.p)
+
+    def _mask_shape(self, x):
+        return x.shape
 
     def extra_repr(self):
         return f"p={self.p}"

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from sklearn.utils._param_validation import Interval, validate_params
 from torch import nn
 
+from ._random import Dropout
 from ._registry import get_registry, register
 
 __all__ = [
@@ -97,20 +98,11 @@ class StarLinear(nn.Module):
         return combine(self.maps(x), self.branch_activation, self.operation)
 
 
-class DropPath(nn.Module):
-    """Zero whole rows with a probability, from a generator it is given; rescale the others."""
+class DropPath(Dropout):
+    """Dropout of whole rows."""
 
-    def __init__(self, p=0.0):
-        super().__init__()
-        self.p = p
-        self.generator = None
-
-    def forward(self, x):
-        if not self.training or self.p == 0:
-            return x
-        shape = len(x), *[1] * (x.ndim - 1)
-        keep = torch.rand(shape, generator=self.generator, dtype=x.dtype) >= self.p
-        return x * keep.to(x.device) / (1 - self.p)
+    def _mask_shape(self, x):
+        return len(x), *[1] * (x.ndim - 1)
 
 
 @register("block", "star")

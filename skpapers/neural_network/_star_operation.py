@@ -11,6 +11,7 @@ from sklearn.utils.validation import validate_data
 from torch import nn
 
 from ._families import TorchClassifier, TorchRegressor
+from ._layers import make_mlp
 from ._star_blocks import StarBlock, StarNet
 
 __all__ = ["StarNetClassifier", "StarNetRegressor"]
@@ -142,8 +143,14 @@ class RowNetwork(nn.Module):
 
     def __init__(self, n_features, width, n_outputs, blocks):
         super().__init__()
-        blocks = [StarBlock(width, **options) for options in blocks]
-        self.stages = nn.Sequential(nn.Linear(n_features, width), *blocks, nn.BatchNorm1d(width))
+        options = iter(blocks)
+        self.stages = make_mlp(
+            n_features,
+            [width] * len(blocks),
+            None,
+            block=lambda width: StarBlock(width, **next(options)),
+            normalization="batch",
+        )
         self.head = nn.Linear(width, n_outputs)
 
     def features(self, x):
@@ -317,9 +324,6 @@ class StarNetClassifier(_Star, TorchClassifier):
             The fitted estimator.
         """
         return self._fit(X, y)
-
-    def _n_outputs(self):
-        return len(self.classes_)
 
     def _criterion(self):
         def loss(output, target, reduction):

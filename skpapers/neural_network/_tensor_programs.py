@@ -8,11 +8,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.base import clone
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from torch import nn
 
 from skpapers.utils import check_random_state
 
+from ._bridge import TorchEstimator
 from ._layers import ScaledLinear
 from ._random import draw_linear_
 from ._registry import register
@@ -176,7 +177,7 @@ def _width_role(n_in, n_out, role, base_width, parametrization):
 
 @validate_params(
     {
-        "estimator": [HasMethods(["fit", "predict"])],
+        "estimator": [TorchEstimator],
         "X": ["array-like"],
         "y": ["array-like"],
         "widths": ["array-like"],

@@ -259,9 +259,6 @@ class XNetRegressor(_XNet, TorchRegressor):
         self.verbose = verbose
         self.warm_start = warm_start
 
-    def _n_outputs(self):
-        return self.n_outputs_
-
     def _regression_target(self, y):
         return y.numpy()
 
@@ -532,9 +529,6 @@ class XNetClassifier(_XNet, TorchClassifier):
         self.random_state = random_state
         self.verbose = verbose
         self.warm_start = warm_start
-
-    def _n_outputs(self):
-        return len(self.classes_)
 
     def _regression_target(self, y):
         return np.eye(len(self.classes_))[y.numpy()] - 1 / len(self.classes_)

@@ -11,11 +11,11 @@ from sklearn.externals.array_api_compat import array_namespace
 from sklearn.utils._param_validation import (
     Interval,
     StrOptions,
-    validate_parameter_constraints,
     validate_params,
 )
 from torch.optim import Optimizer
 
+from ._foreach import check_options, evaluate
 from ._frank_wolfe_steps import STEPS, ActiveSet, minimize, open_loop_step
 from ._linear_minimization import (
     lmo_birkhoff,
@@ -262,7 +262,8 @@ default="l1"
     Notes
     -----
     A step evaluates the closure twice, both times on the same batch (once for "open_loop"). With
-    mini-batches nothing is proved, as the losses that are compared are those of a batch.
+    mini-batches nothing is proved, as the losses that are compared are those of a batch. Tensors of
+    one dimension follow the gradient at the new weights.
 
     References
     ----------
@@ -291,8 +292,18 @@ default="l1"
         self, params, lr=0.01, constraint="l1", radius=1.0, step="monotonic", per_tensor=True
     ):
         options = {"lr": lr, "constraint": constraint, "radius": radius, "per_tensor": per_tensor}
-        validate_parameter_constraints(_OPTIONS, options | {"step": step}, "FrankWolfe")
         super().__init__(params, options | {"iteration": 0, "factor": 1.0, "step": step})
+
+    def add_param_group(self, param_group):
+        """Add a group of parameters with a set of its own.
+
+        Parameters
+        ----------
+        param_group : dict
+            The parameters, under ``"params"``, and options.
+        """
+        check_options(self.defaults | param_group, _OPTIONS, "FrankWolfe")
+        super().add_param_group(param_group)
 
     @torch.no_grad()
     def step(self, closure):
@@ -309,13 +320,12 @@ default="l1"
         torch.Tensor
             The loss before the step.
         """
-        evaluate = torch.enable_grad()(closure)
         if self.param_groups[0]["iteration"] == 0:
             self._start()
-        loss = evaluate()
+        loss = evaluate(closure)
         gradients = {p: p.grad.clone() for p in self._parameters() if p.grad is not None}
         directions = self._directions()
-        if directions and not self._move(evaluate, loss, directions):
+        if directions and not self._move(closure, loss, directions):
             for p, gradient in gradients.items():  # those of the point that is kept
                 p.grad = gradient
         for group in self.param_groups:
@@ -356,7 +366,7 @@ default="l1"
                 directions += [(p, end - p) for p, end in zip(used, ends)]
         return directions
 
-    def _move(self, evaluate, loss, directions):
+    def _move(self, closure, loss, directions):
         """Try the step; return whether it was made."""
         state = self.param_groups[0]
         start = [p.clone() for p, _ in directions]
@@ -364,7 +374,7 @@ default="l1"
             gamma = open_loop_step(state["iteration"]) * state["factor"]
             for p, direction in directions:
                 p.add_(direction, alpha=gamma)
-            if state["step"] == "open_loop" or evaluate() <= loss:
+            if state["step"] == "open_loop" or evaluate(closure) <= loss:
                 return True
             for (p, _), kept in zip(directions, start):
                 p.copy_(kept)

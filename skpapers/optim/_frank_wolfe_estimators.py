@@ -10,7 +10,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_co
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skpapers.utils import weighted_rows
 
 from ._frank_wolfe_steps import STEPS, ActiveSet, minimize
 from ._linear_losses import LogisticLoss, PoissonLoss, SoftmaxLoss, SquaredLoss
@@ -136,12 +138,9 @@ class _FrankWolfeModel(BaseEstimator):
             dtype=[np.float64, np.float32],
             **self._target_checks,
         )
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        keep = weight > 0
-        if not keep.any():
-            raise ValueError("sample_weight is zero for every row: there is nothing to fit")
+        keep, weight = weighted_rows(sample_weight, X)
         dtype = X.dtype
-        X, y, weight = X[keep].astype(np.float64), y[keep], weight[keep] / weight.sum()
+        X, y, weight = X[keep].astype(np.float64), y[keep], weight / weight.sum()
         loss, n_outputs = self._loss(y, weight, reset)
         oracle = self._oracle(radius)
         away = self.step == "away"

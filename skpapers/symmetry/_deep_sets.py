@@ -247,9 +247,6 @@ class DeepSetsClassifier(_DeepSets, TorchClassifier):
         tags.classifier_tags.poor_score = True
         return tags
 
-    def _n_outputs(self):
-        return len(self.classes_)
-
 
 class DeepSetsRegressor(_DeepSets, TorchRegressor):
     """Predict numbers from sets: the order of the elements does not matter, their number may vary.
@@ -407,6 +404,3 @@ class DeepSetsRegressor(_DeepSets, TorchRegressor):
         tags = super().__sklearn_tags__()
         tags.regressor_tags.poor_score = True
         return tags
-
-    def _n_outputs(self):
-        return self.n_outputs_

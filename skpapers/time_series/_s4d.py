@@ -319,9 +319,6 @@ class S4DClassifier(_S4D, TorchClassifier):
         index = self._logits(X, rate).argmax(axis=1)
         return self.classes_[index]
 
-    def _n_outputs(self):
-        return len(self.classes_)
-
 
 class S4DRegressor(_S4D, TorchRegressor):
     """Predict numbers from long series with a bank of learned damped oscillators.
@@ -506,6 +503,3 @@ class S4DRegressor(_S4D, TorchRegressor):
         output = self._logits(X, rate)
         output = (output * self.y_scale_ + self.y_mean_).astype(output.dtype, copy=False)
         return output[:, 0] if self._y_ndim == 1 else output
-
-    def _n_outputs(self):
-        return self.n_outputs_

@@ -23,3 +23,4 @@ from ._random import (
     seed_estimator as seed_estimator,
 )
 from ._truncated import truncated_eigh as truncated_eigh, truncated_svd as truncated_svd
+from ._weights import weighted_rows as weighted_rows

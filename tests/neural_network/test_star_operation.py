@@ -185,3 +185,10 @@ def test_digits_as_images_are_classified():
     model = StarNetClassifier(image_shape=(8, 8), max_epochs=30, random_state=0).fit(X, y)
     assert model.score(X_test, y_test) >= 0.975
     assert model.n_parameters_ == 26_986
+
+
+def test_options_that_a_block_has_of_its_own_are_not_ignored():
+    X, y, _, _ = interactions(0)
+    for options in ({"dropout": 0.1}, {"activation_params": {"alpha": 1.0}}):
+        with pytest.raises(ValueError, match="not for a block"):
+            NeuralClassifier(block="star", random_state=0, **options).fit(X, y)
