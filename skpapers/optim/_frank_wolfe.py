@@ -262,8 +262,8 @@ default="l1"
     Notes
     -----
     A step evaluates the closure twice, both times on the same batch (once for "open_loop"). With
-    mini-batches nothing is proved, as the losses that are compared are those of a batch. Tensors of
-    one dimension follow the gradient at the new weights.
+    mini-batches nothing is proved, as the losses that are compared are those of a batch. Tensors
+    of one dimension follow the gradient at the new weights.
 
     References
     ----------
