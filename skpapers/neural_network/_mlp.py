@@ -42,6 +42,11 @@ class _MLP:
         tags.input_tags.sparse = True
         return tags
 
+    @property
+    def _even_batches(self):
+        """Batch statistics of a small last batch would be noise."""
+        return self.normalization == "batch" or self.block is not None
+
     def _make_module(self):
         return make_mlp(
             self.n_features_in_,

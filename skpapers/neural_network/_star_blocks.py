@@ -23,9 +23,8 @@ __all__ = [
 _BRANCHES = ("single", "none", "both")
 
 
-def combine(pair, branch_activation, operation, dim=-1):
-    """Multiply (or add) the two halves of `pair`, ReLU6 on one, none or both of them."""
-    first, second = pair.chunk(2, dim=dim)
+def combine(first, second, branch_activation, operation):
+    """Multiply (or add) two maps, ReLU6 on one, none or both of them."""
     if branch_activation != "none":
         first = F.relu6(first)
     if branch_activation == "both":
@@ -58,9 +57,9 @@ class StarLinear(nn.Module):
 
     Notes
     -----
-    Both maps are one product of matrices. Without an activation an output is a quadratic form in
-    the inputs and 1, so a layer reaches all ``(d + 1) * (d + 2) / 2`` monomials of degree two at
-    most, and a stack of l layers degree ``2 ** l``.
+    Without an activation an output is a quadratic form in the inputs and 1, so a layer reaches
+    all ``(d + 1) * (d + 2) / 2`` monomials of degree two at most, and a stack of l layers degree
+    ``2 ** l``.
 
     References
     ----------
@@ -80,7 +79,8 @@ class StarLinear(nn.Module):
         super().__init__()
         _check_options(branch_activation, operation)
         self.branch_activation, self.operation = branch_activation, operation
-        self.maps = nn.Linear(in_features, 2 * out_features)
+        self.first = nn.Linear(in_features, out_features)
+        self.second = nn.Linear(in_features, out_features)
 
     def forward(self, x):
         """Map the last axis of x.
@@ -95,7 +95,7 @@ class StarLinear(nn.Module):
         torch.Tensor of shape (..., out_features)
             Output.
         """
-        return combine(self.maps(x), self.branch_activation, self.operation)
+        return combine(self.first(x), self.second(x), self.branch_activation, self.operation)
 
 
 class DropPath(Dropout):
@@ -222,7 +222,8 @@ class StarConvBlock(nn.Module):
         _check_options(branch_activation, operation)
         self.branch_activation, self.operation = branch_activation, operation
         self.before = _conv_norm(channels, channels, 7, groups=channels)
-        self.maps = _Convolution(channels, 2 * ratio * channels, 1)
+        self.first = _Convolution(channels, ratio * channels, 1)
+        self.second = _Convolution(channels, ratio * channels, 1)
         self.back = _conv_norm(ratio * channels, channels, 1)
         self.after = _Convolution(channels, channels, 7, padding=3, groups=channels)
         self.drop_path = DropPath(drop_path)
@@ -240,8 +241,8 @@ class StarConvBlock(nn.Module):
         torch.Tensor of shape (n, channels, height, width)
             Output.
         """
-        pair = self.maps(self.before(x))
-        star = combine(pair, self.branch_activation, self.operation, dim=1)
+        h = self.before(x)
+        star = combine(self.first(h), self.second(h), self.branch_activation, self.operation)
         return x + self.drop_path(self.after(self.back(star)))
 
 
@@ -420,7 +421,7 @@ def polynomial_coefficients(layer):
     """
     if layer.branch_activation != "none" or layer.operation != "star":
         raise ValueError("layer must have branch_activation='none' and operation='star'")
-    weights = torch.cat([layer.maps.weight, layer.maps.bias[:, None]], 1).detach()
-    first, second = weights.chunk(2)
+    maps = layer.first, layer.second
+    first, second = (torch.cat([m.weight, m.bias[:, None]], 1).detach() for m in maps)
     forms = first[:, :, None] * second[:, None, :]
     return (forms + forms.mT) / 2

@@ -137,3 +137,10 @@ def test_layers_may_ask_for_their_own_rate_and_decay():
     }
     rates = {g["params"][0].ndim: g["lr"] for g in parameter_groups(layer, 0.1, 0.5)}
     assert rates == {2: 0.01, 1: pytest.approx(0.3)}
+
+
+@pytest.mark.parametrize("options", [{"normalization": "batch"}, {"block": "star"}])
+def test_batch_statistics_come_from_batches_of_one_size(options):
+    """A row more than a batch would otherwise be a batch of its own, which has no variance."""
+    model = NeuralClassifier((8,), batch_size=149, max_epochs=2, tol=0, random_state=0, **options)
+    assert np.isfinite(model.fit(X, y).predict_proba(X)).all()

@@ -138,7 +138,7 @@ def test_narrow_networks_gain_most():
 def test_a_block_is_its_formula():
     block = build(lambda: StarBlock(6, ratio=2, normalization="none"))
     x = torch.randn(9, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    first, second = (x @ block.star.maps.weight.T + block.star.maps.bias).chunk(2, 1)
+    first, second = (x @ m.weight.T + m.bias for m in (block.star.first, block.star.second))
     expected = x + (first.clamp(0, 6) * second) @ block.back.weight.T + block.back.bias
     np.testing.assert_allclose(block(x).detach(), expected.detach(), rtol=1e-12)
 
