@@ -58,6 +58,7 @@ from ._gradients import (
     field_divergence as field_divergence,
     input_gradient as input_gradient,
 )
+from ._hierarchical_polynomials import LayerwiseFeatureRegressor as LayerwiseFeatureRegressor
 from ._histogram_loss import (
     HistogramLossRegressor as HistogramLossRegressor,
     histogram_targets as histogram_targets,
@@ -76,11 +77,15 @@ from ._mittag_leffler import (
     mittag_leffler as mittag_leffler,
 )
 from ._mlp import NeuralClassifier as NeuralClassifier, NeuralRegressor as NeuralRegressor
+from ._neat_formula import genome_to_sympy as genome_to_sympy
+from ._neat_regressor import NEATRegressor as NEATRegressor
+from ._neat_search import NEATSearch as NEATSearch
 from ._net import DivergenceError as DivergenceError
 from ._pointer_value_retrieval import (
     CanonicalHoldout as CanonicalHoldout,
     make_pointer_value_retrieval as make_pointer_value_retrieval,
 )
+from ._polynomial_scores import make_hierarchical_polynomial as make_hierarchical_polynomial
 from ._random import (
     Dropout as Dropout,
     build_module as build_module,
@@ -108,6 +113,11 @@ from ._star_operation import (
     StarNetClassifier as StarNetClassifier,
     StarNetRegressor as StarNetRegressor,
 )
+from ._target_surrogate_estimators import (
+    TargetSurrogateClassifier as TargetSurrogateClassifier,
+    TargetSurrogateRegressor as TargetSurrogateRegressor,
+)
+from ._tensor_neat import NEATClassifier as NEATClassifier
 from ._tensor_programs import (
     coordinate_check as coordinate_check,
     width_scaling as width_scaling,

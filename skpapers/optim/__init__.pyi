@@ -33,3 +33,4 @@ from ._linear_minimization import (
     lmo_simplex as lmo_simplex,
 )
 from ._sgd_model_building import SMB as SMB, SMBi as SMBi
+from ._target_surrogates import SSO as SSO
