@@ -85,7 +85,12 @@ from ._pointer_value_retrieval import (
     CanonicalHoldout as CanonicalHoldout,
     make_pointer_value_retrieval as make_pointer_value_retrieval,
 )
+from ._orthogonal_projection import post_hoc_orthogonalize as post_hoc_orthogonalize
 from ._polynomial_scores import make_hierarchical_polynomial as make_hierarchical_polynomial
+from ._post_hoc_orthogonalization import (
+    SemiStructuredClassifier as SemiStructuredClassifier,
+    SemiStructuredRegressor as SemiStructuredRegressor,
+)
 from ._random import (
     Dropout as Dropout,
     build_module as build_module,
@@ -93,6 +98,10 @@ from ._random import (
     torch_generator as torch_generator,
 )
 from ._registry import Registry as Registry, get_registry as get_registry, register as register
+from ._robust_mixture import (
+    RobustMixtureClassifier as RobustMixtureClassifier,
+    RobustMixtureRegressor as RobustMixtureRegressor,
+)
 from ._sau import (
     SAU as SAU,
     SmoothedActivation as SmoothedActivation,

@@ -13,6 +13,7 @@ from ._compressors import (
 )
 from ._ef21_hook import EF21State as EF21State, ef21_hook as ef21_hook
 from ._error_feedback import EF21 as EF21, ef21_stepsize as ef21_stepsize
+from ._exact_gauss_newton import ExactGaussNewton as ExactGaussNewton
 from ._fadam import (
     FAdam as FAdam,
     diagonal_empirical_fisher as diagonal_empirical_fisher,
@@ -31,6 +32,11 @@ from ._linear_minimization import (
     lmo_linf as lmo_linf,
     lmo_nuclear as lmo_nuclear,
     lmo_simplex as lmo_simplex,
+)
+from ._mean_field_gda import (
+    MixedNashEquilibrium as MixedNashEquilibrium,
+    mixed_nash_equilibrium as mixed_nash_equilibrium,
+    nikaido_isoda_error as nikaido_isoda_error,
 )
 from ._sgd_model_building import SMB as SMB, SMBi as SMBi
 from ._target_surrogates import SSO as SSO
