@@ -81,11 +81,11 @@ from ._neat_formula import genome_to_sympy as genome_to_sympy
 from ._neat_regressor import NEATRegressor as NEATRegressor
 from ._neat_search import NEATSearch as NEATSearch
 from ._net import DivergenceError as DivergenceError
+from ._orthogonal_projection import post_hoc_orthogonalize as post_hoc_orthogonalize
 from ._pointer_value_retrieval import (
     CanonicalHoldout as CanonicalHoldout,
     make_pointer_value_retrieval as make_pointer_value_retrieval,
 )
-from ._orthogonal_projection import post_hoc_orthogonalize as post_hoc_orthogonalize
 from ._polynomial_scores import make_hierarchical_polynomial as make_hierarchical_polynomial
 from ._post_hoc_orthogonalization import (
     SemiStructuredClassifier as SemiStructuredClassifier,

@@ -1,6 +1,7 @@
 """Whitening, ridge regression with a cross-validated penalty, and its gradient descent."""
 
 import numpy as np
+from sklearn.covariance import ledoit_wolf_shrinkage
 
 __all__ = ["gradient_descent", "ridge_path", "whitening"]
 
@@ -15,11 +16,8 @@ def whitening(X, correlated=True):
     inverse = np.where(varies, 1 / np.where(varies, spread, 1), 0)
     Z = (X - mean) * inverse
     covariance = Z.T @ Z / n_samples
-    # Ledoit and Wolf: what the covariance differs from a multiple of one, and what of it is noise.
     level = max(np.trace(covariance) / n_features, np.finfo(float).tiny)
-    noise = (np.mean((Z**2).sum(axis=1) ** 2) - np.sum(covariance**2)) / n_samples
-    total = np.sum((covariance - level * np.eye(n_features)) ** 2)
-    share = noise / total if 0 < noise < total else float(noise >= total)
+    share = ledoit_wolf_shrinkage(Z, assume_centered=True)
     values, vectors = np.linalg.eigh(covariance)
     values = np.maximum((1 - share) * values + share * level, 1e-6 * level)
     return mean, inverse[:, None] * (vectors / np.sqrt(values / level)) @ vectors.T

@@ -13,18 +13,19 @@ from sklearn.base import (
     _fit_context,
 )
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from skpapers.utils import check_random_state
 
-from ._boolean_kernel import row_chunks
 from ._cross_validated_ridge import gradient_descent, ridge_path, whitening
 from ._polynomial_scores import hermite
 
 __all__ = ["LayerwiseFeatureRegressor"]
 
 _MAX_INNER = 4000
+_CHUNK = 2**20  # values of units in memory at a time
 _CLIP = 4.0  # in standard deviations of the learnt feature
 
 
@@ -309,13 +310,15 @@ class LayerwiseFeatureRegressor(
 
     def _scores(self, X):
         """The standardised scores, shape (cross_fit, n_samples, n_outputs)."""
-        stages = self.stages_
-        pieces = []
-        for Z in row_chunks(self._whitened(X), len(stages[0]["v"])):
-            units = self._inner_units(Z, stages[0], self.degree_)
-            scores = (units @ stage["u"] + stage["intercept"] for stage in stages)
-            pieces.append([(x - s["mean"]) / s["std"] for x, s in zip(scores, stages)])
-        return np.concatenate(pieces, axis=1)
+        stages, Z = self.stages_, self._whitened(X)
+        scores = np.empty((len(stages), len(X), self._n_features_out))
+        for rows in gen_batches(len(X), max(1, _CHUNK // len(stages[0]["v"]))):
+            units = self._inner_units(Z[rows], stages[0], self.degree_)
+            for score, stage in zip(scores, stages):
+                score[rows] = (units @ stage["u"] + stage["intercept"] - stage["mean"]) / stage[
+                    "std"
+                ]
+        return scores
 
     def _curve(self, z, stage):
         """The fitted curves of the columns of z, constant where there was no data."""

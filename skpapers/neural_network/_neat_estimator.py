@@ -11,10 +11,10 @@ from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.metrics._scorer import _BaseScorer
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch.nn import functional as F
 
-from skpapers.utils import check_random_state
+from skpapers.utils import check_random_state, weighted_rows
 
 from ._bridge import resolve_device
 from ._neat_formula import active_connections, genome_to_sympy
@@ -184,11 +184,8 @@ class NEATEstimator(BaseEstimator):
         X, y = validate_data(self, X, y, dtype=dtype, reset=fresh, **self._target_checks)
         if sample_weight is None:
             return X, y, None
-        weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
-        kept = weight > 0
-        if not kept.any():
-            raise ValueError("sample_weight is zero on all rows")
-        return X[kept], y[kept], weight[kept]
+        index, weight = weighted_rows(sample_weight, X)
+        return X[index], y[index], weight.astype(X.dtype)
 
     def _scale(self, X):
         return torch.tensor(self._scaler.transform(X) if self.standardize else X)

@@ -14,7 +14,6 @@ __all__ = [
     "post_hoc_orthogonalize",
     "projection",
     "second_differences",
-    "weighted_moments",
 ]
 
 
@@ -112,14 +111,6 @@ def second_differences(n_splines):
     """Sum of squared second differences as a quadratic form, for a last coefficient of zero."""
     differences = np.diff(np.eye(n_splines), 2, axis=0)[:, :-1]
     return differences.T @ differences
-
-
-def weighted_moments(x, weight=None):
-    """Mean and standard deviation of the columns, 1 where that is zero."""
-    share = np.full(len(x), 1 / len(x)) if weight is None else weight / weight.sum()
-    mean = share @ x
-    scale = np.sqrt(share @ (x - mean) ** 2)
-    return mean, np.where(scale > 10 * np.finfo(float).eps * np.abs(mean), scale, 1.0)
 
 
 class SemiStructuredNet(nn.Module):

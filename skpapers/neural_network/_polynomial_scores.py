@@ -4,6 +4,7 @@ from math import factorial
 from numbers import Integral, Real
 
 import numpy as np
+from numpy.polynomial.hermite_e import hermeval
 from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_params
 
 from skpapers.utils import check_random_state
@@ -98,6 +99,5 @@ def _score(X, degree):
 
 
 def hermite(x, degree):
-    """The Hermite polynomial of degree 1, 2 or 3, of variance one on a normal variable."""
-    values = {1: lambda: x, 2: lambda: x**2 - 1, 3: lambda: x**3 - 3 * x}[degree]()
-    return values / np.sqrt(factorial(degree))
+    """The Hermite polynomial of a degree, of variance one on a normal variable."""
+    return hermeval(x, [*[0] * degree, 1 / np.sqrt(factorial(degree))])

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -13,7 +12,6 @@ __all__ = [
     "GroupGame",
     "Population",
     "ShiftGame",
-    "center_and_scale",
     "endless_batches",
     "gain_by_deviating",
     "initial_particles",
@@ -155,13 +153,6 @@ class ShiftGame:
         return losses.mean(-1) + self.population.penalty(models)
 
 
-def center_and_scale(X):
-    """Mean and standard deviation of the columns, in double precision; 1 for constant columns."""
-    center = X.mean(axis=0, dtype=np.float64)
-    scale = np.sqrt(np.mean((X - center) ** 2, axis=0))
-    return center, np.where(scale > 1e-7 * np.abs(center), scale, 1.0)
-
-
 def largest_moment(rows, generator, n_iter=15):
     """Largest eigenvalue of the second moments of the rows and a 1, by power iterations."""
     direction = torch.randn(rows.shape[1], generator=generator, dtype=rows.dtype)
@@ -180,8 +171,13 @@ def endless_batches(n, size, generator, device):
 
 def gain_by_deviating(payoffs, models, adversaries, keep):
     """Nikaido-Isoda error with the best deviations that are found from the particles."""
-    attack = lambda y: payoffs(models, y).mean(0)  # noqa: E731
-    defence = lambda x: -payoffs(x, adversaries).mean(1)  # noqa: E731
+
+    def attack(y):
+        return payoffs(models, y).mean(0)
+
+    def defence(x):
+        return -payoffs(x, adversaries).mean(1)
+
     best_attack = climb(attack, adversaries, keep, _SEARCH_STEPS)[1].max()
     best_defence = climb(defence, models, lambda x: x, _SEARCH_STEPS)[1].max()
     return max(float(best_attack + best_defence), 0.0)

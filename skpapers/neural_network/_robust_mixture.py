@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context
 from sklearn.cluster import KMeans
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
@@ -21,7 +22,6 @@ from ._population import (
     GroupGame,
     Population,
     ShiftGame,
-    center_and_scale,
     endless_batches,
     gain_by_deviating,
     initial_particles,
@@ -82,12 +82,13 @@ class _RobustMixture(BaseEstimator):
         rng = check_random_state(self.random_state)
         generator, device = torch_generator(rng), resolve_device(self.device)
         target, n_outputs = self._encode(y, X.dtype)
-        center, scale = center_and_scale(X)
-        Z = ((X - center) / scale).astype(X.dtype)
+        scaler = StandardScaler().fit(X)
+        Z = scaler.transform(X)
         rows = torch.from_numpy(Z), torch.from_numpy(target)
         sizes = (X.shape[1], *np.ravel(self.hidden_layer_sizes).astype(int), n_outputs)
         particles = initial_particles(self.n_models, sizes, generator, rows[0].dtype)
-        module = Population(particles, sizes, torch.from_numpy(center), torch.from_numpy(scale))
+        moments = torch.from_numpy(scaler.mean_), torch.from_numpy(scaler.scale_)
+        module = Population(particles, sizes, *moments)
         self.module_ = module.to(device).eval()
         game = self._make_game(Z, groups, rng)
         self._play(game, tuple(tensor.to(device) for tensor in rows), generator)

@@ -5,7 +5,7 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.preprocessing import FunctionTransformer, SplineTransformer
+from sklearn.preprocessing import FunctionTransformer, SplineTransformer, StandardScaler
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from ._layers import make_mlp
@@ -14,7 +14,6 @@ from ._orthogonal_projection import (
     SemiStructuredNet,
     projection,
     second_differences,
-    weighted_moments,
 )
 
 __all__ = ["SemiStructured", "column_numbers", "has_network", "row_weights"]
@@ -89,9 +88,8 @@ class SemiStructured(_MLP):
         self.structured_transformer_ = self._make_transformer()
         structured = X[:, self._columns["structured_features"]]
         self.structured_transformer_.fit(structured.astype(np.float64))
-        self._structured_moments = weighted_moments(self._basis(X), weight)
-        deep = X[:, self._columns["deep_features"]].astype(np.float64)
-        self._deep_moments = weighted_moments(deep, weight)
+        self._structured_scaler = StandardScaler().fit(self._basis(X), sample_weight=weight)
+        self._scaler = StandardScaler().fit(X.astype(np.float64), sample_weight=weight)
 
     def _make_transformer(self):
         if self.structured == "linear":
@@ -108,15 +106,15 @@ class SemiStructured(_MLP):
         return np.asarray(basis.toarray() if hasattr(basis, "toarray") else basis, np.float64)
 
     def _designs(self, X):
-        deep = X[:, self._columns["deep_features"]].astype(np.float64)
-        parts = (self._basis(X), self._structured_moments), (deep, self._deep_moments)
-        return tuple(((x - mean) / scale).astype(X.dtype) for x, (mean, scale) in parts)
+        structured = self._structured_scaler.transform(self._basis(X))
+        deep = self._scaler.transform(X.astype(np.float64))[:, self._columns["deep_features"]]
+        return structured.astype(X.dtype), deep.astype(X.dtype)
 
     def _penalty(self):
         """The quadratic form of the smoothing penalty, in the units of the design; or None."""
         if self.structured != "spline" or not self.smoothing:
             return None
-        scale = self._structured_moments[1]
+        scale = self._structured_scaler.scale_
         block = second_differences(self.n_knots + self.degree - 1)
         n_features = len(self._columns["structured_features"])
         S = np.zeros((len(scale) + 1, len(scale) + 1))
@@ -133,7 +131,7 @@ class SemiStructured(_MLP):
             net = make_mlp(
                 len(self._columns["deep_features"]), sizes, self._n_outputs(), **settings
             )
-        n_columns = len(self._structured_moments[0])
+        n_columns = len(self._structured_scaler.mean_)
         is_online = self.orthogonalization == "online"
         return SemiStructuredNet(net, n_columns, self._n_outputs(), is_online, self._penalty())
 
@@ -187,7 +185,7 @@ class SemiStructured(_MLP):
 
     def _in_units(self, coef):
         """Slopes and intercept for the columns and the target as they were given."""
-        mean, scale = self._structured_moments
+        mean, scale = self._structured_scaler.mean_, self._structured_scaler.scale_
         shift, factor = self._units()
         slopes = (coef[1:] / scale[:, None]) @ self._contrast() * factor
         intercept = coef[0] @ self._contrast() * factor + shift - mean @ slopes
@@ -213,7 +211,7 @@ class SemiStructured(_MLP):
             inverse = np.linalg.pinv(bread, hermitian=True)
             errors = np.sqrt(np.clip(np.einsum("ij,kjl,li->ki", inverse, meat, inverse), 0, None))
             _, factor = self._units()
-            in_units = errors[:, 1:] / self._structured_moments[1] * np.reshape(factor, (-1, 1))
+            in_units = errors[:, 1:] / self._structured_scaler.scale_ * np.reshape(factor, (-1, 1))
             self.coef_std_ = self._flat(in_units, 0)
 
     # What is said about rows.

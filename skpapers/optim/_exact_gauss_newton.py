@@ -5,17 +5,18 @@ from numbers import Integral, Real
 
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
-from torch.optim import Optimizer
 
-from ._foreach import check_options
+from ._foreach import keep_types
 from ._gauss_newton_direction import blocks, gauss_newton_direction, loss_curvature
 from ._output_jacobian import observe, output_jacobian
+from ._output_optimizer import OutputOptimizer
 
 __all__ = ["ExactGaussNewton"]
 
 _POSITIVE = Interval(Real, 0, None, closed="neither")
-_OWN = {"lr": [_POSITIVE], "weight_decay": [Interval(Real, 0, None, closed="left")]}
-_SHARED = {
+_CONSTRAINTS = {
+    "lr": [_POSITIVE],
+    "weight_decay": [Interval(Real, 0, None, closed="left")],
     "damping": [_POSITIVE],
     "adaptive_damping": ["boolean"],
     "momentum": [Interval(Real, 0, 1, closed="left")],
@@ -30,7 +31,7 @@ _LOW_GAIN, _HIGH_GAIN, _RAISE, _LOWER = 0.25, 0.75, 1.5, 0.5
 _SMALLEST_DAMPING, _LARGEST_DAMPING, _LARGEST_GAIN = 1e-12, 1e6, 5.0
 
 
-class ExactGaussNewton(Optimizer):
+class ExactGaussNewton(OutputOptimizer):
     """Gauss-Newton steps of mini-batches, solved exactly at the cost of a small system.
 
     With J the Jacobian of the outputs of a batch and Q the Hessian of the loss by them, the
@@ -93,8 +94,9 @@ class ExactGaussNewton(Optimizer):
     c backward passes by the layers ("analytic") or n ("vmap"), O(n^2) products, and O(n^3) for
     the solution; memory O(n * width) or O(n * d), and O(n^2). With one output a row "analytic"
     takes about twice the time of a step of Adam, "vmap" many times that, half as many where the
-    module is given to :meth:`from_module`. The line search and adaptive damping evaluate the
-    network again. On noisy data the lead over a tuned Adam is small.
+    module is given to :meth:`from_module`: the passes are then those of single rows, unless there
+    is dropout, and its operations must be ones that ``torch.func`` knows. The line search and
+    adaptive damping evaluate the network again. On noisy data the lead over a tuned Adam is small.
 
     Rows must not depend on each other, and the loss is the mean of convex losses of the rows:
     derivatives come from autograd, whatever the loss. A matrix that is not positive definite
@@ -124,9 +126,8 @@ class ExactGaussNewton(Optimizer):
     """
 
     registered_name = "egn"
-    width_kind = "sgd"
-    needs_outputs = True  # what the closure returns
-    _module = None
+    _constraints = _CONSTRAINTS
+    _own = frozenset({"lr", "weight_decay"})
 
     def __init__(
         self,
@@ -154,51 +155,6 @@ class ExactGaussNewton(Optimizer):
         }
         super().__init__(params, options)
         self.param_groups[0] |= {"n_steps": 0, "gain_ratio": None, "step_scale": 0.0}
-
-    @classmethod
-    def from_module(cls, module, **options):
-        """Make the optimizer of a module, whose Jacobian is had row by row if there is need.
-
-        The backward passes of networks of other layers than linear ones are then those of single
-        rows. Their operations must be ones that ``torch.func`` knows. Dropout is not possible
-        row by row: with it the passes are those of whole batches.
-
-        Parameters
-        ----------
-        module : torch.nn.Module
-            The network, called with one tensor, whose output the closure must return.
-        **options : dict
-            Options of the optimizer.
-
-        Returns
-        -------
-        ExactGaussNewton
-            The optimizer.
-        """
-        optimizer = cls([p for p in module.parameters() if p.requires_grad], **options)
-        optimizer._module = module
-        return optimizer
-
-    def __getstate__(self):
-        return super().__getstate__() | {"_module": self._module}
-
-    def add_param_group(self, param_group):
-        """Add a group of parameters with a learning rate and weight decay of its own.
-
-        Parameters
-        ----------
-        param_group : dict
-            The parameters, under ``"params"``, and options.
-        """
-        check_options(self.defaults | param_group, _OWN | _SHARED, "ExactGaussNewton")
-        if self.param_groups:
-            shared = self.param_groups[0]
-            other = [k for k in _SHARED if param_group.get(k, shared[k]) != shared[k]]
-            if other:
-                raise ValueError(
-                    f"{', '.join(other)} of ExactGaussNewton must be the same in all groups"
-                )
-        super().add_param_group(param_group)
 
     @property
     def damping(self):
@@ -308,11 +264,7 @@ class ExactGaussNewton(Optimizer):
             What ``state_dict()`` returned.
         """
         super().load_state_dict(state_dict)
-        for group, saved in zip(self.param_groups, state_dict["param_groups"]):
-            for p, index in zip(group["params"], saved["params"]):
-                if "momentum" in state_dict["state"].get(index, {}):
-                    average = state_dict["state"][index]["momentum"]
-                    self.state[p]["momentum"] = average.to(p.device, copy=True)
+        keep_types(self, state_dict, ("momentum",))
 
 
 # The quadratic model of the loss, and what follows from it.

@@ -8,7 +8,15 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from torch.func import functional_call, grad, vmap
 from torch.optim import Optimizer
 
-from ._foreach import check_options, chunks, evaluate, gradients, wide_dtype, zeros_state
+from ._foreach import (
+    check_options,
+    chunks,
+    evaluate,
+    gradients,
+    keep_types,
+    wide_dtype,
+    zeros_state,
+)
 
 __all__ = ["FAdam", "diagonal_empirical_fisher"]
 
@@ -159,12 +167,7 @@ class FAdam(Optimizer):
             What ``state_dict()`` returned.
         """
         super().load_state_dict(state_dict)
-        for group, saved in zip(self.param_groups, state_dict["param_groups"]):
-            for p, index in zip(group["params"], saved["params"]):
-                for name in ("momentum", "fim"):
-                    if index in state_dict["state"]:
-                        buffer = state_dict["state"][index][name]
-                        self.state[p][name] = buffer.to(p.device, copy=True)
+        keep_types(self, state_dict, ("momentum", "fim"))
 
     @torch.no_grad()
     def step(self, closure=None):

@@ -3,7 +3,15 @@
 import torch
 from sklearn.utils._param_validation import validate_parameter_constraints
 
-__all__ = ["check_options", "chunks", "evaluate", "gradients", "wide_dtype", "zeros_state"]
+__all__ = [
+    "check_options",
+    "chunks",
+    "evaluate",
+    "gradients",
+    "keep_types",
+    "wide_dtype",
+    "zeros_state",
+]
 
 _CPU_CHUNK = 2**18  # entries of which a handful of temporaries stay in the cache
 
@@ -51,6 +59,15 @@ def zeros_state(optimizer, params, name, dtype=None):
             own = dtype(p.dtype) if callable(dtype) else dtype
             optimizer.state[p][name] = torch.zeros_like(p, dtype=own)
     return [optimizer.state[p][name] for p in params]
+
+
+def keep_types(optimizer, state_dict, names):
+    """Give loaded buffers the types they had; torch casts them to that of the parameter."""
+    for group, saved in zip(optimizer.param_groups, state_dict["param_groups"]):
+        for p, index in zip(group["params"], saved["params"]):
+            buffers = state_dict["state"].get(index, {})
+            for name in buffers.keys() & set(names):
+                optimizer.state[p][name] = buffers[name].to(p.device, copy=True)
 
 
 def chunks(*lists):

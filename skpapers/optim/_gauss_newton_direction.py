@@ -1,10 +1,10 @@
 """Gauss-Newton directions of a batch, from a system with one row an output."""
 
-import warnings
 from typing import NamedTuple
 
 import torch
-from sklearn.exceptions import ConvergenceWarning
+
+from skpapers.utils import conjugate_gradients
 
 from ._loss_curvature import loss_derivatives, loss_kind, row_weights
 
@@ -83,21 +83,35 @@ def gauss_newton_direction(jacobian, curvature, damping, solver="auto"):
 def _symmetric_rows(jacobian, curvature, shift, by_products):
     """The same v, by systems with the matrix ``L'JJ'L + shift I``."""
     root = hessian_root(curvature.hessian) if curvature.root is None else curvature.root
-    if by_products:
-        gram = lambda v: jacobian.times(jacobian.transposed_times(v[:, 0]))[:, None]  # noqa: E731
-        product = lambda x: blocks(root.mT, gram(blocks(root, x))) + shift * x  # noqa: E731
-        solve = lambda b: _conjugate_gradients(product, b)  # noqa: E731
-    else:
-        matrix = jacobian.gram()
-        gram = matrix.__matmul__
-        factor = _cholesky(blocks(root.mT, blocks(root.mT, matrix).T), shift)
-        solve = lambda b: torch.cholesky_solve(b, factor)  # noqa: E731
+    gram, solve = (_by_products if by_products else _by_factor)(jacobian, root, shift)
     slopes = curvature.slopes.reshape(-1, 1)
     if curvature.source is not None:
         rows = blocks(root, solve(curvature.source.reshape(-1, 1)))
     else:
         rows = (slopes - blocks(root, solve(blocks(root.mT, gram(slopes))))) / shift
     return rows[:, 0]
+
+
+def _by_products(jacobian, root, shift):
+    """Products with JJ', and the solution of the system by them alone."""
+
+    def gram(v):
+        return jacobian.times(jacobian.transposed_times(v[:, 0]))[:, None]
+
+    def product(v):
+        return blocks(root.mT, gram(blocks(root, v))) + shift * v
+
+    def solve(b):
+        return conjugate_gradients(product, b, tol=0.0, max_iter=_CG_ITERATIONS * len(b))[0]
+
+    return gram, solve
+
+
+def _by_factor(jacobian, root, shift):
+    """Products with JJ', and the solution of the system by a factor of its matrix."""
+    matrix = jacobian.gram()
+    factor = _cholesky(blocks(root.mT, blocks(root.mT, matrix).T), shift)
+    return matrix.__matmul__, lambda b: torch.cholesky_solve(b, factor)
 
 
 def blocks(matrices, columns):
@@ -119,26 +133,3 @@ def _cholesky(matrix, shift):
         jitter = 10 * jitter
         factor, info = torch.linalg.cholesky_ex(matrix)
     return torch.linalg.cholesky(matrix) if torch.isfinite(matrix).all() else matrix
-
-
-def _conjugate_gradients(product, b):
-    """Solve a positive definite system, to a residual of ten times the precision."""
-    x, residual = torch.zeros_like(b), b.clone()
-    direction, square = residual.clone(), float(residual.square().sum())
-    target = square * (10 * torch.finfo(b.dtype).eps) ** 2
-    for _ in range(_CG_ITERATIONS * len(b)):
-        if not square > target:
-            return x
-        image = product(direction)
-        step = square / float((direction * image).sum())
-        x.add_(direction, alpha=step)
-        residual.sub_(image, alpha=step)
-        previous, square = square, float(residual.square().sum())
-        direction = residual + square / previous * direction
-    if square > target:
-        warnings.warn(
-            "conjugate gradients ended before the solution: raise damping, or use another solver",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
-    return x

@@ -205,8 +205,13 @@ def uniform_points(domain, n_points, generator, dtype):
 
 def equilibrium_gap(matrix, cloud_x, cloud_y, domain_x, domain_y, boundary, n_grid, generator):
     """The error in the game itself; clouds are pairs of points and probabilities or None."""
-    against_x = lambda y: _expected(matrix(cloud_x[0], y), cloud_x[1], 0)  # noqa: E731
-    against_y = lambda x: -_expected(matrix(x, cloud_y[0]), cloud_y[1], 1)  # noqa: E731
+
+    def against_x(y):
+        return _expected(matrix(cloud_x[0], y), cloud_x[1], 0)
+
+    def against_y(x):
+        return -_expected(matrix(x, cloud_y[0]), cloud_y[1], 1)
+
     project = _PROJECTIONS[boundary]
     gap = 0.0
     for gain, (points, _), domain, n_opponents in (

@@ -7,9 +7,7 @@ from numbers import Integral, Real
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
-from torch.optim import Optimizer
 
-from ._foreach import check_options
 from ._loss_curvature import (
     evaluate_outputs,
     loss_derivatives,
@@ -17,6 +15,7 @@ from ._loss_curvature import (
     row_weights,
     smoothness,
 )
+from ._output_optimizer import OutputOptimizer
 from ._surrogate_steps import (
     DECREASE,
     GROWTH,
@@ -46,7 +45,7 @@ _CONSTRAINTS = {
 _SMALLEST_LR, _LARGEST_LR = 1e-4, 1e4  # of the search in the space of the outputs
 
 
-class SSO(Optimizer):
+class SSO(OutputOptimizer):
     """Surrogate optimization: many steps of the parameters for one gradient of the loss.
 
     The gradient of the loss by the outputs (targets) of the network, once for a batch, makes a
@@ -108,7 +107,8 @@ class SSO(Optimizer):
     The closure returns ``(outputs, loss_function)``, see :meth:`step`. An outer step costs a
     gradient of the loss, `inner_steps` gradients of the network, and evaluations for the line
     search. For linear models given to :meth:`from_module`, an inner step costs two
-    products with the batch, and a line search no more.
+    products with the batch, and a line search no more; a linear model is a ``torch.nn.Linear``, or
+    a ``torch.nn.Sequential`` of one.
 
     On a whole data set, with ``lr="auto"`` and the Euclidean divergence, the loss of a known
     kind never increases. On mini-batches, `lr` must decrease, unless the model can fit all rows.
@@ -137,9 +137,7 @@ class SSO(Optimizer):
     """
 
     registered_name = "sso"
-    width_kind = "sgd"
-    needs_outputs = True  # what the closure returns
-    _layer = None
+    _constraints = _CONSTRAINTS
 
     def __init__(
         self,
@@ -165,52 +163,18 @@ class SSO(Optimizer):
             "divergence": divergence,
             "tol": tol,
         }
-        _check(options)
         super().__init__(params, options)
         counts = {"n_gradient_calls": 0, "n_model_calls": 0, "last_lr": None}
         self.param_groups[0] |= counts | {"surrogate_values": []}
 
-    @classmethod
-    def from_module(cls, module, **options):
-        """Make the optimizer of a module, with shortcuts if that is a linear model.
-
-        Parameters
-        ----------
-        module : torch.nn.Module
-            The network, whose output the closure must return. A linear model is a
-            ``torch.nn.Linear``, or a ``torch.nn.Sequential`` of one.
-        **options : dict
-            Options of the optimizer.
-
-        Returns
-        -------
-        SSO
-            The optimizer.
-        """
-        optimizer = cls([p for p in module.parameters() if p.requires_grad], **options)
-        optimizer._layer = _linear_layer(module)
-        return optimizer
-
-    def __getstate__(self):
-        return super().__getstate__() | {"_layer": self._layer}
-
-    def add_param_group(self, param_group):
-        """Add a group of parameters.
-
-        Parameters
-        ----------
-        param_group : dict
-            The parameters, under ``"params"``.
-        """
-        shared = self.param_groups[0] if self.param_groups else self.defaults | param_group
-        own = {k for k, v in param_group.items() if k != "params" and v != shared.get(k)}
-        if own:
-            raise ValueError(
-                f"{', '.join(sorted(own))} of SSO must be the same in all groups of parameters: "
-                "the steps are made in the space of the outputs"
-            )
-        _check({key: shared[key] for key in _CONSTRAINTS})
-        super().add_param_group(param_group)
+    def _check(self, options):
+        super()._check(options)
+        if options["inner_solver"] == "gd" and options["inner_lr"] is None:
+            raise ValueError("inner_lr must be given with inner_solver='gd'")
+        if options["divergence"] == "newton":
+            for option, value in (("inner_solver", "exact"), ("lr_schedule", "armijo")):
+                if options[option] == value:
+                    raise ValueError(f"{option}={value!r} of SSO needs divergence='euclidean'")
 
     @property
     def n_gradient_calls(self):
@@ -263,14 +227,15 @@ class SSO(Optimizer):
         return loss
 
     def _model(self, closure):
-        if self._layer is None:
+        layer = None if self._module is None else _linear_layer(self._module)
+        if layer is None:
             output, loss_function = evaluate_outputs(closure, "SSO")
             params = [p for group in self.param_groups for p in group["params"]]
             params = [p for p in params if p.requires_grad]
             return NetworkModel(params, closure, output, loss_function)
         seen = {}
-        hook = self._layer.register_forward_hook(
-            lambda layer, args, output: seen.update(inputs=args[0].detach(), output=output)
+        hook = layer.register_forward_hook(
+            lambda module, args, output: seen.update(inputs=args[0].detach(), output=output)
         )
         try:
             output, loss_function = evaluate_outputs(closure, "SSO")
@@ -278,9 +243,9 @@ class SSO(Optimizer):
             hook.remove()
         if not seen or seen["output"].data_ptr() != output.data_ptr():
             raise ValueError("the closure must return the output of the module of from_module")
-        if output.shape != (*seen["inputs"].shape[:1], self._layer.out_features):
-            return NetworkModel(list(self._layer.parameters()), closure, output, loss_function)
-        return LinearModel(self._layer, seen["inputs"], output, loss_function)
+        if output.shape != (*seen["inputs"].shape[:1], layer.out_features):
+            return NetworkModel(list(layer.parameters()), closure, output, loss_function)
+        return LinearModel(layer, seen["inputs"], output, loss_function)
 
     def _step_size(self, model, loss, slopes, weights):
         """The step in the space of the outputs, by the schedule."""
@@ -301,16 +266,6 @@ class SSO(Optimizer):
                 raise ValueError("total_steps must be given with lr_schedule='exponential'")
             return lr * state["total_steps"] ** (-step / state["total_steps"])
         return lr
-
-
-def _check(options):
-    check_options(options, _CONSTRAINTS, "SSO")
-    if options["inner_solver"] == "gd" and options["inner_lr"] is None:
-        raise ValueError("inner_lr must be given with inner_solver='gd'")
-    if options["divergence"] == "newton":
-        for option, value in (("inner_solver", "exact"), ("lr_schedule", "armijo")):
-            if options[option] == value:
-                raise ValueError(f"{option}={value!r} of SSO needs divergence='euclidean'")
 
 
 def _linear_layer(module):

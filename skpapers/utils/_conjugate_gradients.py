@@ -3,7 +3,7 @@
 import warnings
 
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils._array_api import get_namespace
+from sklearn.externals.array_api_compat import array_namespace
 
 __all__ = ["conjugate_gradients", "metric_conjugate_gradients"]
 
@@ -47,7 +47,7 @@ def conjugate_gradients(product, rhs, *, preconditioner=None, tol=1e-10, max_ite
     >>> np.round(solution, 6), n_iter
     (array([1., 1.]), 2)
     """
-    xp, _ = get_namespace(rhs)
+    xp = array_namespace(rhs)
     columns = rhs if rhs.ndim == 2 else rhs[:, None]
     # With u = P^-1 x the system A P u = b is self-adjoint in the inner product of P.
     _, solution, n_iter = metric_conjugate_gradients(
@@ -66,7 +66,7 @@ def metric_conjugate_gradients(product, metric, rhs, *, tol, max_iter):
     `product` is self-adjoint and positive in the inner product of `metric`. Returns the
     solution, its image under `metric` and the number of iterations.
     """
-    xp, _ = get_namespace(rhs)
+    xp = array_namespace(rhs)
 
     def ratio(numerator, denominator):  # 0 for columns that are already solved
         positive = denominator > 0

@@ -128,7 +128,7 @@ def test_solvers_agree_where_probabilities_are_near_zero_and_one(kind):
 
 def test_conjugate_gradients_say_that_they_have_not_arrived():
     module = network(2).float()
-    with pytest.warns(ConvergenceWarning, match="raise damping"):
+    with pytest.warns(ConvergenceWarning, match="did not converge"):
         loss_function = functools.partial(nn.MSELoss(), target=CONTINUOUS.float())
         direction(module, loss_function, X.float(), damping=1e-12, solver="cg")
 
