@@ -13,19 +13,19 @@ __all__ = ["Rates", "crossover", "mutate"]
 class Rates:
     """Probabilities and bounds of mutations; functions are positions in their tables."""
 
-    node_add: float = 0.1
-    node_delete: float = 0.1
-    conn_add: float = 0.2
-    conn_delete: float = 0.2
-    weight_mutate_rate: float = 0.2
-    weight_mutate_power: float = 0.15
-    weight_replace_rate: float = 0.015
-    weight_bound: float = 5.0
-    function_replace_rate: float = 0.1
-    activations: tuple = (2,)
-    aggregations: tuple = (0,)
-    max_nodes: int = 50
-    max_conns: int = 100
+    node_add: float
+    node_delete: float
+    conn_add: float
+    conn_delete: float
+    weight_mutate_rate: float
+    weight_mutate_power: float
+    weight_replace_rate: float
+    weight_bound: float
+    function_replace_rate: float
+    activations: tuple
+    aggregations: tuple
+    max_nodes: int
+    max_conns: int
 
 
 def mutate(genomes, rates, generator):

@@ -1,5 +1,6 @@
 """Tensor genomes against graphs of Python objects, and against examples worked by hand."""
 
+import dataclasses
 import graphlib
 import math
 import statistics
@@ -24,6 +25,7 @@ from skpapers.neural_network._neat_networks import (
     Networks,
     node_levels,
 )
+from skpapers.neural_network._neat_search import Settings
 from skpapers.neural_network._neat_species import (
     Species,
     choose_parents,
@@ -33,7 +35,6 @@ from skpapers.neural_network._neat_species import (
     speciate,
 )
 from skpapers.neural_network._neat_variation import (
-    Rates,
     add_conn,
     add_node,
     crossover,
@@ -42,6 +43,10 @@ from skpapers.neural_network._neat_variation import (
 
 N_INPUTS, N_OUTPUTS = 3, 2
 ALL = {"activations": tuple(range(len(ACTIVATIONS)))[1:], "aggregations": tuple(range(7))}
+
+
+def rates_of(**changes):
+    return dataclasses.replace(Settings().rates(n_conns=0), **changes)
 
 
 def generator(seed=0):
@@ -66,7 +71,7 @@ def mutated(size, n_generations, *, seed=0, **rates):
     """Genomes after many random mutations, additions more frequent than deletions."""
     options = {k: rates[k] for k in ("activations", "aggregations") if k in rates}
     genomes, rng = population(size, seed=seed, **options), generator(seed)
-    rates = Rates(node_add=0.3, conn_add=0.6, **rates)
+    rates = rates_of(node_add=0.3, conn_add=0.6, **rates)
     for _ in range(n_generations):
         genomes = mutate(genomes, rates, rng)
     return genomes
@@ -167,7 +172,7 @@ def test_inputs_of_each_network_and_blocks():
 
 
 def test_genomes_stay_valid_over_200_generations_of_mutation():
-    rates = Rates(node_add=0.3, conn_add=0.5, max_nodes=12, max_conns=25, **ALL)
+    rates = rates_of(node_add=0.3, conn_add=0.5, max_nodes=12, max_conns=25, **ALL)
     genomes, rng = population(30), generator(0)
     largest = 0
     for _ in range(200):
@@ -224,7 +229,7 @@ def test_all_pairs_are_tried_and_only_cycles_and_duplicates_refused():
 def test_crossover():
     genomes, rng = population(60, hidden=(3,), **ALL), generator(0)
     for _ in range(5):
-        genomes = mutate(genomes, Rates(**ALL), rng)
+        genomes = mutate(genomes, rates_of(**ALL), rng)
     same = crossover(genomes, genomes, generator(0))
     for one, two in zip((*same.nodes, *same.conns), (*genomes.nodes, *genomes.conns)):
         assert torch.equal(one, two)
@@ -342,7 +347,7 @@ def test_the_number_of_tensor_operations_does_not_grow_with_the_population():
         with Count() as count:
             Networks(genomes, block_size=size)(X)
             children = crossover(genomes, genomes.take(torch.arange(size).flip(0)), generator(0))
-            mutate(children, Rates(), generator(0))
+            mutate(children, rates_of(), generator(0))
             speciate(genomes, None, 2.0, 10, 0)
         return count.total
 
